@@ -1,0 +1,121 @@
+// Package base holds the few words that every room of Forebay shares: the log
+// sequence number, the kinds of a version, the order of keys, the iterator
+// over versions, and the error that says where stored bytes are damaged.
+package base
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// LSN is a log sequence number. The first commit of a store has LSN 1; within
+// one epoch LSNs have no gaps. 0 means "before the first commit".
+type LSN = uint64
+
+// MaxLSN is above every LSN that is ever assigned.
+const MaxLSN LSN = 1<<64 - 1
+
+// Limits of what a store accepts. They are checked when the call is made and
+// again, with the same numbers, when a log is replayed.
+const (
+	// MaxKeySize is the longest key in bytes. A key has at least one byte.
+	MaxKeySize = 64 << 10
+	// MaxValueSize is the longest value in bytes.
+	MaxValueSize = 32 << 20
+	// MaxRecordSize is the longest log record, and so the largest encoded
+	// batch, in bytes.
+	MaxRecordSize = 64 << 20
+)
+
+// Kind says what a version of a key is. The numbers are wire format.
+type Kind uint8
+
+const (
+	// KindPut is a key with a value.
+	KindPut Kind = 1
+	// KindDelete is a tombstone: it hides all lower versions of its key.
+	KindDelete Kind = 2
+)
+
+// String returns the kind's name.
+func (k Kind) String() string {
+	switch k {
+	case KindPut:
+		return "put"
+	case KindDelete:
+		return "delete"
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
+// Compare orders versions: by key bytes ascending, then by LSN descending, so
+// that the newest version of a key comes first.
+func Compare(aKey []byte, aLSN LSN, bKey []byte, bLSN LSN) int {
+	if c := bytes.Compare(aKey, bKey); c != 0 {
+		return c
+	}
+	switch {
+	case aLSN > bLSN:
+		return -1
+	case aLSN < bLSN:
+		return 1
+	}
+	return 0
+}
+
+// Iterator walks versions in the order of Compare. A new iterator stands
+// nowhere; a positioning call (First, Last, SeekGE, SeekLT) places it and says
+// whether it stands on a version. Key and Value stay valid until the next
+// positioning or moving call, and no longer than Close. After a false result
+// Err says whether the iterator ended or failed. An Iterator is used by one
+// goroutine at a time.
+type Iterator interface {
+	// First moves to the first version.
+	First() bool
+	// Last moves to the last version.
+	Last() bool
+	// SeekGE moves to the first version at or after (key, lsn) in the order
+	// of Compare. SeekGE(key, MaxLSN) finds the newest version of key.
+	SeekGE(key []byte, lsn LSN) bool
+	// SeekLT moves to the last version before (key, lsn).
+	SeekLT(key []byte, lsn LSN) bool
+	Next() bool
+	Prev() bool
+	Valid() bool
+	Key() []byte
+	LSN() LSN
+	Kind() Kind
+	Value() []byte
+	Err() error
+	Close() error
+}
+
+// CorruptionError says that stored bytes which must be intact are not, and
+// where. Nothing is served from the damaged place and no file was changed.
+type CorruptionError struct {
+	// File is the path of the damaged file.
+	File string
+	// Offset is the byte offset in File at which the damage was noticed, or
+	// -1 when it concerns the whole file (missing, too short).
+	Offset int64
+	// Reason says in words what does not hold.
+	Reason string
+	// Err is the cause, where there is one; it may be nil.
+	Err error
+}
+
+// Error implements error.
+func (e *CorruptionError) Error() string {
+	s := fmt.Sprintf("corruption: %s", e.File)
+	if e.Offset >= 0 {
+		s += fmt.Sprintf(" at offset %d", e.Offset)
+	}
+	s += ": " + e.Reason
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *CorruptionError) Unwrap() error { return e.Err }

@@ -1,0 +1,169 @@
+package cache
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// block makes a block that says which file and offset it belongs to.
+func block(file, offset uint64, size int) []byte {
+	b := make([]byte, size)
+	copy(b, fmt.Sprintf("%d/%d", file, offset))
+	return b
+}
+
+func TestNilAndZeroBudgetHoldNothing(t *testing.T) {
+	for _, c := range []*Cache{nil, New(0), New(-1)} {
+		c.Put(1, 0, block(1, 0, 100))
+		require.Nil(t, c.Get(1, 0))
+		require.Zero(t, c.Bytes())
+		c.EvictFile(1)
+	}
+}
+
+func TestGetGivesWhatWasPut(t *testing.T) {
+	c := New(1 << 20)
+	b := block(7, 4096, 1000)
+	c.Put(7, 4096, b)
+	require.Equal(t, b, c.Get(7, 4096))
+	require.Nil(t, c.Get(7, 0))
+	require.Nil(t, c.Get(8, 4096))
+	require.Equal(t, int64(1000+entryOverhead), c.Bytes())
+
+	c.Put(7, 4096, block(0, 0, 10)) // the first stays
+	require.Equal(t, b, c.Get(7, 4096))
+
+	c.Put(8, 0, block(8, 0, 1000))
+	c.EvictFile(7)
+	require.Nil(t, c.Get(7, 4096))
+	require.NotNil(t, c.Get(8, 0))
+	require.Equal(t, int64(1000+entryOverhead), c.Bytes())
+	s := c.Stats()
+	require.Equal(t, uint64(3), s.Hits)
+	require.Equal(t, uint64(3), s.Misses)
+	require.Equal(t, 1, s.Blocks)
+}
+
+func TestFileNumbersAreNeverGivenTwice(t *testing.T) {
+	c := New(1 << 20)
+	require.NotEqual(t, c.NewFile(), c.NewFile())
+}
+
+func TestBudgetIsNeverExceeded(t *testing.T) {
+	for _, budget := range []int64{4 << 10, 300 << 10, 3 << 20, 40 << 20} {
+		c := New(budget)
+		r := rand.New(rand.NewPCG(1, 2))
+		for i := range 20000 {
+			off := uint64(r.IntN(6000))
+			if c.Get(1, off) == nil {
+				c.Put(1, off, block(1, off, 1+r.IntN(16<<10)))
+			}
+			if i%97 == 0 {
+				require.LessOrEqual(t, c.Bytes(), budget)
+			}
+		}
+		require.LessOrEqual(t, c.Bytes(), budget)
+		for i := range c.shards {
+			s := &c.shards[i]
+			require.LessOrEqual(t, len(s.ghosts.at), len(s.blocks)+1)
+		}
+		c.EvictFile(1)
+		require.Zero(t, c.Bytes())
+	}
+}
+
+func TestABlockLargerThanHalfAShardIsNotKept(t *testing.T) {
+	c := New(1 << 20)
+	c.Put(1, 0, make([]byte, 600<<10))
+	require.Nil(t, c.Get(1, 0))
+	require.Zero(t, c.Bytes())
+}
+
+// One scan over ten times the budget must leave most of a set that is in use.
+func TestAScanDoesNotPushOutWhatIsUsed(t *testing.T) {
+	c := New(1 << 20)
+	const hot = 100
+	for range 3 {
+		for i := range uint64(hot) {
+			if c.Get(1, i) == nil {
+				c.Put(1, i, make([]byte, 4096))
+			}
+		}
+	}
+	for i := range uint64(2560) {
+		c.Put(2, i, make([]byte, 4096))
+	}
+	kept := 0
+	for i := range uint64(hot) {
+		if c.Get(1, i) != nil {
+			kept++
+		}
+	}
+	require.GreaterOrEqual(t, kept, hot*9/10)
+}
+
+func TestManyAtOnce(t *testing.T) {
+	c := New(2 << 20)
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 3))
+			for range 5000 {
+				file, off := uint64(r.IntN(4)), uint64(r.IntN(500))
+				b := c.Get(file, off)
+				if b == nil {
+					c.Put(file, off, block(file, off, 32+r.IntN(8000)))
+					continue
+				}
+				want := fmt.Sprintf("%d/%d\x00", file, off)
+				if string(b[:len(want)]) != want {
+					t.Errorf("block %s holds %q", want, b[:len(want)])
+				}
+				if r.IntN(1000) == 0 {
+					c.EvictFile(file)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.LessOrEqual(t, c.Bytes(), int64(2<<20))
+}
+
+func BenchmarkNew(b *testing.B) {
+	b.ReportAllocs()
+	for range b.N {
+		_ = New(64 << 20)
+	}
+}
+
+func BenchmarkGetHit(b *testing.B) {
+	c := New(64 << 20)
+	for i := range uint64(4096) {
+		c.Put(1, i*8192, make([]byte, 8192))
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		x := rand.Uint64()
+		for pb.Next() {
+			x = x*6364136223846793005 + 1442695040888963407
+			if c.Get(1, x>>52*8192) == nil {
+				b.Error("a miss")
+			}
+		}
+	})
+}
+
+func BenchmarkPutEvict(b *testing.B) {
+	c := New(16 << 20)
+	blk := make([]byte, 8192)
+	b.ReportAllocs()
+	var off uint64
+	for range b.N {
+		off += 8192
+		c.Put(1, off, blk)
+	}
+}

@@ -1,0 +1,178 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"sort"
+
+	"github.com/forebaydb/forebay/internal/base"
+)
+
+// index is the decoded index block: where each data block is, and the
+// separators by which one is found. It is immutable.
+type index struct {
+	blocks []indexEntry
+	end    uint64 // of the last data block
+	heap   []byte // the payload, in which the keys lie
+
+	// heads has, for each block but the first, the eight bytes of the separator
+	// after prefix, which all of these have in common, as a big-endian number:
+	// a search then compares numbers that lie together, and keys seldom.
+	prefix []byte
+	heads  []uint64
+}
+
+type indexEntry struct {
+	off          uint64
+	lsn          base.LSN
+	keyAt, keyTo uint32
+}
+
+func (x *index) key(i int) []byte { return x.heap[x.blocks[i].keyAt:x.blocks[i].keyTo] }
+
+// block returns where data block i lies, trailer included.
+func (x *index) block(i int) (off, n uint64) {
+	off = x.blocks[i].off
+	if i+1 < len(x.blocks) {
+		return off, x.blocks[i+1].off - off
+	}
+	return off, x.end - off
+}
+
+// memory is what the index keeps, in bytes.
+func (x *index) memory() int64 {
+	return int64(len(x.heap)) + int64(len(x.blocks))*24 + int64(len(x.heads))*8
+}
+
+// find returns the last block whose separator is at or before (key, lsn).
+func (x *index) find(key []byte, lsn base.LSN) int {
+	if len(x.heads) == 0 {
+		return 0
+	}
+	p := len(x.prefix)
+	if len(key) < p || !bytes.Equal(key[:p], x.prefix) {
+		if bytes.Compare(key, x.prefix) < 0 {
+			return 0
+		}
+		return len(x.heads)
+	}
+	h := head(key[p:])
+	lo, hi := 0, len(x.heads) // heads below lo are less, from hi on not
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if x.heads[mid] < h {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	if lo == len(x.heads) || x.heads[lo] != h {
+		return lo
+	}
+	same := sort.Search(len(x.heads)-lo, func(i int) bool { return x.heads[lo+i] > h })
+	return lo + sort.Search(same, func(i int) bool {
+		return base.Compare(x.key(lo+i+1), x.blocks[lo+i+1].lsn, key, lsn) > 0
+	})
+}
+
+// head returns the first eight bytes as a number that orders as they do, as far
+// as it reaches.
+func head(k []byte) uint64 {
+	if len(k) >= 8 {
+		return binary.BigEndian.Uint64(k)
+	}
+	var b [8]byte
+	copy(b[:], k)
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// decodeIndex reads a verified payload and checks all that a search relies on:
+// blocks lie one after the other and fill dataLen, separators rise. The reason
+// is empty when all is well. payload is kept.
+func decodeIndex(payload []byte, dataLen uint64) (x *index, reason string) {
+	if len(payload) < 4 {
+		return nil, "index is too short"
+	}
+	n := uint64(binary.LittleEndian.Uint32(payload))
+	// Both bounds are known before anything is allocated by n.
+	if n == 0 || n > dataLen/minData || n > uint64(len(payload)-4)/3 {
+		return nil, "index has an impossible number of blocks"
+	}
+	x = &index{blocks: make([]indexEntry, n), heap: payload}
+	p := 4
+	for i := range x.blocks {
+		e := &x.blocks[i]
+		var length, keyLen, below uint64
+		length, p = uvarint(payload, p)
+		keyLen, p = uvarint(payload, p)
+		below, p = uvarint(payload, p)
+		if p < 0 || keyLen > uint64(len(payload)-p) || keyLen > base.MaxKeySize {
+			return nil, "index entry does not fit"
+		}
+		if length < minData || length > maxPayload+trailerSize || length > dataLen-x.end {
+			return nil, "index names a block that does not fit"
+		}
+		e.off, e.lsn = x.end, base.MaxLSN-below
+		e.keyAt, e.keyTo = uint32(p), uint32(p)+uint32(keyLen)
+		x.end += length
+		p += int(keyLen)
+		switch {
+		case (i == 0) != (keyLen == 0):
+			return nil, "index has an empty separator in the wrong place"
+		case i > 0 && base.Compare(x.key(i-1), x.blocks[i-1].lsn, x.key(i), e.lsn) >= 0:
+			return nil, "index separators do not rise"
+		}
+	}
+	if p != len(payload) || x.end != dataLen {
+		return nil, "index does not cover the data"
+	}
+	x.makeHeads()
+	return x, ""
+}
+
+func (x *index) makeHeads() {
+	n := len(x.blocks)
+	if n < 2 {
+		return
+	}
+	// The separators rise, so what the first and the last share all share.
+	first := x.key(1)
+	x.prefix = first[:commonPrefix(first, x.key(n-1))]
+	x.heads = make([]uint64, n-1)
+	for i := range x.heads {
+		x.heads[i] = head(x.key(i + 1)[len(x.prefix):])
+	}
+}
+
+// indexBuilder encodes the index while the data is written.
+type indexBuilder struct {
+	buf []byte
+	n   uint32
+}
+
+// add appends a block of length bytes, trailer included, with its separator.
+func (b *indexBuilder) add(length int, key []byte, lsn base.LSN) {
+	if b.n == 0 {
+		b.buf = append(b.buf, 0, 0, 0, 0) // the count
+	}
+	b.n++
+	b.buf = binary.AppendUvarint(b.buf, uint64(length))
+	b.buf = binary.AppendUvarint(b.buf, uint64(len(key)))
+	b.buf = binary.AppendUvarint(b.buf, base.MaxLSN-lsn)
+	b.buf = append(b.buf, key...)
+}
+
+func (b *indexBuilder) finish() []byte {
+	binary.LittleEndian.PutUint32(b.buf, b.n)
+	return b.buf
+}
+
+// separator returns the least a block can be known by: above the version before
+// it, at or below its first. It aliases firstKey.
+func separator(lastKey, firstKey []byte, firstLSN base.LSN) ([]byte, base.LSN) {
+	n := commonPrefix(lastKey, firstKey)
+	if n == len(firstKey) { // the same key, an older version
+		return firstKey, firstLSN
+	}
+	return firstKey[:n+1], base.MaxLSN
+}

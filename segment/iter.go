@@ -1,0 +1,151 @@
+package segment
+
+import "github.com/forebaydb/forebay/internal/base"
+
+// iter walks a segment. It stands in one data block at a time.
+type iter struct {
+	r     *Reader
+	x     *index
+	block int // which one b is in, -1 none
+	b     blockIter
+	keep  bool // blocks read go to the cache
+	s     *scratch
+	err   error
+}
+
+var _ base.Iterator = (*iter)(nil)
+
+// First implements base.Iterator.
+func (it *iter) First() bool {
+	return it.start() && it.enter(0) && it.check(it.b.first())
+}
+
+// Last implements base.Iterator.
+func (it *iter) Last() bool {
+	return it.start() && it.enter(len(it.x.blocks)-1) && it.check(it.b.last())
+}
+
+// SeekGE implements base.Iterator.
+func (it *iter) SeekGE(key []byte, lsn base.LSN) bool {
+	if !it.start() || !it.enter(it.x.find(key, lsn)) {
+		return false
+	}
+	return it.check(it.b.seekGE(key, lsn)) || it.nextBlock()
+}
+
+// SeekLT implements base.Iterator.
+func (it *iter) SeekLT(key []byte, lsn base.LSN) bool {
+	if !it.start() || !it.enter(it.x.find(key, lsn)) {
+		return false
+	}
+	return it.check(it.b.seekLT(key, lsn)) || it.prevBlock()
+}
+
+// Next implements base.Iterator.
+func (it *iter) Next() bool {
+	if !it.b.valid {
+		return false
+	}
+	return it.check(it.b.nextEntry()) || it.nextBlock()
+}
+
+// Prev implements base.Iterator.
+func (it *iter) Prev() bool {
+	if !it.b.valid {
+		return false
+	}
+	return it.check(it.b.prevEntry()) || it.prevBlock()
+}
+
+// Valid implements base.Iterator.
+func (it *iter) Valid() bool { return it.b.valid }
+
+// Key implements base.Iterator.
+func (it *iter) Key() []byte { return it.b.key }
+
+// LSN implements base.Iterator.
+func (it *iter) LSN() base.LSN { return it.b.lsn }
+
+// Kind implements base.Iterator.
+func (it *iter) Kind() base.Kind { return it.b.kind }
+
+// Value implements base.Iterator.
+func (it *iter) Value() []byte { return it.b.value }
+
+// Err implements base.Iterator. A positioning call clears the error.
+func (it *iter) Err() error { return it.err }
+
+// Close implements base.Iterator. It may be called more than once; the iterator
+// stands nowhere from then on.
+func (it *iter) Close() error {
+	it.s.release()
+	*it = iter{block: -1, err: it.err}
+	return nil
+}
+
+// start begins a positioning call.
+func (it *iter) start() bool {
+	it.b.valid = false
+	if it.r == nil {
+		return false // closed
+	}
+	it.err = nil
+	if it.x == nil {
+		it.x, it.err = it.r.loadIndex()
+	}
+	return it.err == nil
+}
+
+// enter makes data block i the present one; it does not position in it.
+func (it *iter) enter(i int) bool {
+	if i == it.block {
+		return true
+	}
+	it.block, it.b.valid = -1, false
+	off, n := it.x.block(i)
+	payload := it.r.cache.Get(it.r.file, off)
+	if payload == nil {
+		if it.s == nil {
+			it.s = getScratch()
+		}
+		payload, _, it.err = it.r.load(off, n, kindData, it.s, it.keep)
+		if it.err != nil {
+			return false
+		}
+		if it.keep {
+			it.r.toCache(off, payload)
+		}
+	}
+	if !it.b.init(payload) {
+		it.err = it.r.corruptBlock(off)
+		return false
+	}
+	it.block = i
+	return true
+}
+
+// check passes on what the block's iterator said, and notes damage.
+func (it *iter) check(ok bool) bool {
+	if !ok && it.b.bad {
+		off, _ := it.x.block(it.block)
+		it.err = it.r.corruptBlock(off)
+		it.block = -1
+	}
+	return ok
+}
+
+// nextBlock moves to the first version of the block after the present one.
+func (it *iter) nextBlock() bool {
+	if it.err != nil || it.block+1 == len(it.x.blocks) {
+		return false
+	}
+	return it.enter(it.block+1) && it.check(it.b.first())
+}
+
+// prevBlock moves to the last version of the block before the present one.
+func (it *iter) prevBlock() bool {
+	if it.err != nil || it.block == 0 {
+		return false
+	}
+	return it.enter(it.block-1) && it.check(it.b.last())
+}

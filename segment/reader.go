@@ -1,0 +1,345 @@
+package segment
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/cache"
+	"github.com/forebaydb/forebay/vfs"
+)
+
+// Options says how a segment is read. The zero value is the default.
+type Options struct {
+	// Cache keeps verified blocks; nil means that every read goes to the file.
+	// One cache may serve any number of segments and stores.
+	Cache *cache.Cache
+}
+
+// Reader reads one segment. All methods but Close may be called at once from
+// many goroutines. Errors are *base.CorruptionError where bytes do not verify,
+// and else those of the file, wrapped with its name and the offset. No error
+// sticks: the next call reads again.
+type Reader struct {
+	f      vfs.File
+	name   string
+	foot   footer
+	filter filter // nil without one
+
+	cache *cache.Cache
+	file  uint64      // what the cache calls this file
+	put   atomic.Bool // true once a block has been given to the cache
+
+	index   atomic.Pointer[index] // nil until a read needs it
+	indexMu sync.Mutex            // held while the index is read
+}
+
+// Open opens the segment id in f, which errors call name. It reads the size and
+// the footer and nothing else; the rest is read and verified when it is needed.
+// A file that is not this segment, or is not as long as its footer says, is a
+// *base.CorruptionError; an intact file of a newer format an *UnsupportedError.
+//
+// The reader owns f from here on and closes it in Close. After an error of Open
+// the caller still owns it.
+func Open(f vfs.File, name string, id ID, opts Options) (*Reader, error) {
+	r := &Reader{f: f, name: name, cache: opts.Cache}
+	size, err := f.Size()
+	if err != nil {
+		return nil, fmt.Errorf("segment: size of %s: %w", name, err)
+	}
+	if size < footerSize {
+		return nil, &base.CorruptionError{File: name, Offset: -1, Reason: fmt.Sprintf("segment of %d bytes is shorter than its footer", size)}
+	}
+	s := getScratch()
+	defer s.release()
+	s.disk = grow(s.disk, footerSize)
+	if err := r.readAt(s.disk, uint64(size)-footerSize); err != nil {
+		return nil, err
+	}
+	if r.foot, err = decodeFooter(s.disk, name, uint64(size), &id); err != nil {
+		return nil, err
+	}
+	r.filter = newFilter(&r.foot)
+	r.file = opts.Cache.NewFile()
+	return r, nil
+}
+
+// Close closes the file and drops its blocks from the cache. No other call may
+// be running, and all iterators must be closed; slices that Get returned stay
+// good.
+func (r *Reader) Close() error {
+	if r.put.Load() {
+		r.cache.EvictFile(r.file)
+	}
+	if err := r.f.Close(); err != nil {
+		return fmt.Errorf("segment: close %s: %w", r.name, err)
+	}
+	return nil
+}
+
+// ID returns the segment's identity.
+func (r *Reader) ID() ID { return r.foot.id }
+
+// Name returns the name given to Open.
+func (r *Reader) Name() string { return r.name }
+
+// Size returns the length of the file in bytes.
+func (r *Reader) Size() uint64 { return r.foot.fileLen }
+
+// Hash returns the footer's checksum, which through the footer's content hash
+// stands for every byte of the file. It equals Meta.Hash of the writer; a file
+// with another hash is not the one that was written, however well it verifies.
+func (r *Reader) Hash() uint64 { return r.foot.checksum }
+
+// Memory returns what the reader keeps beside the cache, in bytes: the index,
+// once it was needed.
+func (r *Reader) Memory() int64 {
+	if x := r.index.Load(); x != nil {
+		return x.memory()
+	}
+	return 0
+}
+
+// Props reads, verifies and returns the properties.
+func (r *Reader) Props() (Properties, error) {
+	p, _, err := r.readProps()
+	return p, err
+}
+
+func (r *Reader) readProps() (Properties, trailer, error) {
+	s := getScratch()
+	defer s.release()
+	off := r.foot.propsOff()
+	payload, t, err := r.load(off, r.foot.propsLen, kindProps, s, false)
+	if err != nil {
+		return Properties{}, t, err
+	}
+	p, ok := decodeProps(payload)
+	if !ok {
+		return p, t, r.corrupt(off, "segment properties do not hold together", nil)
+	}
+	p.Compression = r.foot.compression
+	return p, t, nil
+}
+
+// Get finds the newest version of key at or below lsn. kind tells a value from
+// a delete; at is the version's own LSN. value may lie in a cached block: the
+// caller must not write to it, and may keep it as long as he likes, though it
+// keeps the whole block in memory.
+func (r *Reader) Get(key []byte, lsn base.LSN) (value []byte, kind base.Kind, at base.LSN, found bool, err error) {
+	if r.filter != nil {
+		if may, err := r.mayContain(key); err != nil || !may {
+			return nil, 0, 0, false, err
+		}
+	}
+	x, err := r.loadIndex()
+	if err != nil {
+		return nil, 0, 0, false, err
+	}
+	i := x.find(key, lsn)
+	value, kind, at, found, past, err := r.getInBlock(x, i, key, lsn)
+	if past && i+1 < len(x.blocks) && bytes.Equal(x.key(i+1), key) {
+		// The versions of key go on in the next block.
+		value, kind, at, found, _, err = r.getInBlock(x, i+1, key, lsn)
+	}
+	return value, kind, at, found, err
+}
+
+// getInBlock is Get in data block i. past says that all of it lies before.
+func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN) (value []byte, kind base.Kind, at base.LSN, found, past bool, err error) {
+	off, n := x.block(i)
+	payload, s, err := r.cached(off, n, kindData)
+	if err != nil {
+		return nil, 0, 0, false, false, err
+	}
+	defer s.release()
+	var b blockIter
+	var keyRoom [128]byte
+	b.key = keyRoom[:0]
+	if !b.init(payload) || !b.seekGE(key, lsn) {
+		if b.bad {
+			return nil, 0, 0, false, false, r.corruptBlock(off)
+		}
+		return nil, 0, 0, false, true, nil
+	}
+	if !bytes.Equal(b.key, key) {
+		return nil, 0, 0, false, false, nil
+	}
+	value = b.value
+	if s != nil { // it lies in memory that is used again
+		value = append(make([]byte, 0, len(value)), value...)
+	}
+	return value, b.kind, b.lsn, true, false, nil
+}
+
+func (r *Reader) mayContain(key []byte) (bool, error) {
+	h := xxhash.Sum64(key)
+	n := uint64(r.foot.pageLen) + trailerSize
+	page, s, err := r.cached(r.foot.filterOff()+r.filter.page(h)*n, n, kindFilter)
+	if err != nil {
+		return false, err
+	}
+	may := r.filter.mayContain(page, h)
+	s.release()
+	return may, nil
+}
+
+// NewIter returns an iterator over all versions; see base.Iterator. Blocks that
+// it reads go to the cache.
+func (r *Reader) NewIter() base.Iterator { return &iter{r: r, block: -1, keep: r.cache != nil} }
+
+// NewScanIter is NewIter for who reads much and once (a compaction, a backup):
+// it uses blocks that are in the cache and puts none there.
+func (r *Reader) NewScanIter() base.Iterator { return &iter{r: r, block: -1} }
+
+// loadIndex returns the index, read and verified at the first need.
+func (r *Reader) loadIndex() (*index, error) {
+	if x := r.index.Load(); x != nil {
+		return x, nil
+	}
+	r.indexMu.Lock()
+	defer r.indexMu.Unlock()
+	if x := r.index.Load(); x != nil {
+		return x, nil
+	}
+	x, _, err := r.readIndex()
+	if err == nil {
+		r.index.Store(x)
+	}
+	return x, err
+}
+
+func (r *Reader) readIndex() (*index, trailer, error) {
+	off := r.foot.indexOff()
+	payload, t, err := r.load(off, r.foot.indexLen, kindIndex, nil, true)
+	if err != nil {
+		return nil, t, err
+	}
+	x, reason := decodeIndex(payload, r.foot.dataLen)
+	if reason != "" {
+		return nil, t, r.corrupt(off, reason, nil)
+	}
+	return x, t, nil
+}
+
+// cached returns a verified payload, from the cache or from the file. When s is
+// not nil, the payload lies in it, and the caller releases it after use.
+func (r *Reader) cached(off, n uint64, kind blockKind) (payload []byte, s *scratch, err error) {
+	if b := r.cache.Get(r.file, off); b != nil {
+		return b, nil, nil
+	}
+	s = getScratch()
+	payload, _, err = r.load(off, n, kind, s, r.cache != nil)
+	if err != nil || r.cache != nil {
+		s.release()
+		s = nil
+	}
+	if err == nil && r.cache != nil {
+		r.toCache(off, payload)
+	}
+	return payload, s, err
+}
+
+func (r *Reader) toCache(off uint64, payload []byte) {
+	if !r.put.Load() {
+		r.put.Store(true)
+	}
+	r.cache.Put(r.file, off, payload)
+}
+
+// load reads a block of n bytes at off, verifies and unpacks it. With keep the
+// payload has memory of its own, else it may lie in s. The caller has bounded n
+// by the size of the file.
+func (r *Reader) load(off, n uint64, kind blockKind, s *scratch, keep bool) ([]byte, trailer, error) {
+	// What will most likely be kept as it is read needs no copy.
+	own := keep && (kind != kindData || r.foot.compression == NoCompression)
+	var disk []byte
+	if own {
+		disk = make([]byte, n)
+	} else {
+		s.disk = grow(s.disk, int(n))
+		disk = s.disk
+	}
+	if err := r.readAt(disk, off); err != nil {
+		return nil, trailer{}, err
+	}
+	payload, t, reason := checkBlock(disk, &r.foot.id, off, kind)
+	if reason != "" {
+		return nil, t, r.corrupt(off, reason, nil)
+	}
+	if t.comp == NoCompression {
+		if keep && !own {
+			payload = append(make([]byte, 0, len(payload)), payload...)
+		}
+		return payload, t, nil
+	}
+	var dst []byte
+	if !keep {
+		dst = s.raw
+	}
+	raw, err := decompress(t.comp, dst, payload, t.rawLen)
+	if err != nil {
+		return nil, t, r.corrupt(off, "block does not decompress", err)
+	}
+	if !keep && cap(raw) > cap(s.raw) {
+		s.raw = raw
+	}
+	return raw, t, nil
+}
+
+// readAt fills b. The file had the right size when it was opened: an end before
+// b is full is damage.
+func (r *Reader) readAt(b []byte, off uint64) error {
+	n, err := r.f.ReadAt(b, int64(off))
+	eof := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	switch {
+	case n == len(b) && (err == nil || eof):
+		return nil
+	case err == nil || eof:
+		return r.corrupt(off+uint64(max(n, 0)), "segment ends too early", nil)
+	}
+	return fmt.Errorf("segment: read %s at offset %d: %w", r.name, off, err)
+}
+
+func (r *Reader) corrupt(off uint64, reason string, cause error) error {
+	return &base.CorruptionError{File: r.name, Offset: int64(off), Reason: reason, Err: cause}
+}
+
+func (r *Reader) corruptBlock(off uint64) error {
+	return r.corrupt(off, "data block verifies but does not decode", nil)
+}
+
+// scratch is memory for one block: as it is in the file, and unpacked.
+type scratch struct{ disk, raw []byte }
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+func getScratch() *scratch { return scratches.Get().(*scratch) }
+
+// release gives the memory back; a nil scratch is none.
+func (s *scratch) release() {
+	if s == nil {
+		return
+	}
+	if cap(s.disk) > maxKeptBuffer {
+		s.disk = nil
+	}
+	if cap(s.raw) > maxKeptBuffer {
+		s.raw = nil
+	}
+	scratches.Put(s)
+}
+
+// grow returns b with length n; what it held is lost.
+func grow(b []byte, n int) []byte {
+	if cap(b) < n {
+		return make([]byte, n)
+	}
+	return b[:n]
+}

@@ -1,0 +1,338 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/vfs"
+)
+
+// DefaultBlockSize is the block size when WriterOptions names none, in bytes.
+const DefaultBlockSize = 8 << 10
+
+// writeSize is what one write to the file takes, in bytes. Writes end at its
+// multiples in the file, but for the last and those around a larger block.
+const writeSize = 256 << 10
+
+// WriterOptions says how a segment is written. The zero value is the default.
+type WriterOptions struct {
+	// Compression of the data blocks; zero means S2. A block that does not
+	// become smaller by an eighth stays as it is.
+	Compression Compression
+	// BlockSize is the length that a data block aims at before compression, in
+	// bytes; zero means DefaultBlockSize, the least is 256 and the most 1 MiB.
+	BlockSize int
+	// FilterBitsPerKey is the size of the filter in bits for each different
+	// key; zero means 10 (about 1 wrong answer in 100), negative no filter.
+	FilterBitsPerKey int
+}
+
+// withDefaults returns the options as they are used.
+func (o WriterOptions) withDefaults() (WriterOptions, error) {
+	if o.Compression == DefaultCompression {
+		o.Compression = S2
+	}
+	if o.Compression > Zstd {
+		return o, fmt.Errorf("%w: unknown compression %d", ErrLimit, o.Compression)
+	}
+	if o.BlockSize == 0 {
+		o.BlockSize = DefaultBlockSize
+	}
+	if o.BlockSize < 256 || o.BlockSize > maxBlockSize {
+		return o, fmt.Errorf("%w: block size of %d bytes", ErrLimit, o.BlockSize)
+	}
+	if o.FilterBitsPerKey == 0 {
+		o.FilterBitsPerKey = defaultBitsPerKey
+	}
+	if o.FilterBitsPerKey > maxBitsPerKey {
+		return o, fmt.Errorf("%w: filter of %d bits a key", ErrLimit, o.FilterBitsPerKey)
+	}
+	return o, nil
+}
+
+// Meta is what the list of live segments keeps of a segment.
+type Meta struct {
+	// Number is the segment's number, Size the length of its file in bytes.
+	Number, Size uint64
+	// Count is the number of versions, Tombstones how many are deletes.
+	Count, Tombstones uint64
+	// Smallest and Largest are the first and the last key. They are copies.
+	Smallest, Largest []byte
+	// MinLSN and MaxLSN are the lowest and the highest LSN of a version.
+	MinLSN, MaxLSN base.LSN
+	// Hash stands for every byte of the file; see Reader.Hash.
+	Hash uint64
+}
+
+// Writer writes one segment. It is used by one goroutine at a time.
+type Writer struct {
+	f    vfs.File
+	id   ID
+	opts WriterOptions
+
+	out []byte // what has been encoded and not yet written
+	off uint64 // where out begins in the file
+
+	data    dataBuilder
+	packed  []byte // memory for compression
+	sepKey  []byte // the separator of the block being built
+	sepLSN  base.LSN
+	index   indexBuilder
+	hashes  []uint64 // of the distinct keys
+	content *xxhash.Digest
+
+	lastKey []byte
+	lastLSN base.LSN
+	props   Properties
+	err     error // why nothing more is accepted
+}
+
+// NewWriter returns a writer of segment id into f, which must be empty and open
+// for writing. The caller keeps f: he closes it after Finish, and after an error
+// or a change of mind closes and removes it.
+func NewWriter(f vfs.File, id ID, opts WriterOptions) (*Writer, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{f: f, id: id, opts: opts, content: xxhash.New()}
+	w.props.MinLSN = base.MaxLSN
+	w.props.Compression = opts.Compression
+	return w, nil
+}
+
+// Add appends a version, which must come after the one before in the order of
+// base.Compare (else ErrOrder). A key has 1 to base.MaxKeySize bytes, a value at
+// most base.MaxValueSize, a delete none, and the LSN is below base.MaxLSN (else
+// ErrLimit). Both errors leave the writer as it was. Any other error is from the
+// file and ends the writer. key and value are copied.
+func (w *Writer) Add(key []byte, lsn base.LSN, kind base.Kind, value []byte) error {
+	if w.err != nil {
+		return w.err
+	}
+	switch {
+	case len(key) == 0 || len(key) > base.MaxKeySize:
+		return fmt.Errorf("%w: key of %d bytes", ErrLimit, len(key))
+	case len(value) > base.MaxValueSize:
+		return fmt.Errorf("%w: value of %d bytes", ErrLimit, len(value))
+	case kind != base.KindPut && kind != base.KindDelete:
+		return fmt.Errorf("%w: unknown %v", ErrLimit, kind)
+	case kind == base.KindDelete && len(value) != 0:
+		return fmt.Errorf("%w: delete with a value", ErrLimit)
+	case lsn == base.MaxLSN:
+		return fmt.Errorf("%w: LSN %d", ErrLimit, lsn)
+	}
+	newKey := true
+	if w.props.Count > 0 {
+		c := bytes.Compare(w.lastKey, key)
+		if c > 0 || c == 0 && w.lastLSN <= lsn {
+			return fmt.Errorf("%w: %q at LSN %d after %q at LSN %d", ErrOrder, brief(key), lsn, brief(w.lastKey), w.lastLSN)
+		}
+		newKey = c < 0
+	}
+	if w.data.n > 0 && w.data.size()+len(key)+len(value)+entryRoom/3 > w.opts.BlockSize {
+		if err := w.endBlock(); err != nil {
+			return err
+		}
+	}
+	if w.data.n == 0 {
+		w.beginBlock(key, lsn)
+	}
+	w.data.add(w.lastKey, key, lsn, kind, value)
+	w.count(key, lsn, kind, value, newKey)
+	return nil
+}
+
+// brief cuts a key for an error's text.
+func brief(key []byte) []byte { return key[:min(len(key), 64)] }
+
+// count takes a version into the properties and the filter.
+func (w *Writer) count(key []byte, lsn base.LSN, kind base.Kind, value []byte, newKey bool) {
+	p := &w.props
+	if p.Count == 0 {
+		p.Smallest = append([]byte(nil), key...)
+	}
+	p.Count++
+	if kind == base.KindDelete {
+		p.Tombstones++
+	}
+	if newKey {
+		p.Keys++
+		if w.opts.FilterBitsPerKey > 0 {
+			w.hashes = append(w.hashes, xxhash.Sum64(key))
+		}
+	}
+	p.MinLSN = min(p.MinLSN, lsn)
+	p.MaxLSN = max(p.MaxLSN, lsn)
+	p.KeyBytes += uint64(len(key))
+	p.ValueBytes += uint64(len(value))
+	w.lastKey = append(w.lastKey[:0], key...)
+	w.lastLSN = lsn
+}
+
+// EstimatedSize is about how long the file would be if Finish came now, in
+// bytes. A compaction decides by it when to begin the next segment.
+func (w *Writer) EstimatedSize() uint64 {
+	filter := len(w.hashes) * max(w.opts.FilterBitsPerKey, 0) / 8
+	return w.off + uint64(len(w.out)+w.data.size()+len(w.index.buf)+filter+len(w.lastKey)) + footerSize
+}
+
+func (w *Writer) beginBlock(key []byte, lsn base.LSN) {
+	k, l := []byte(nil), base.MaxLSN
+	if w.props.Count > 0 {
+		k, l = separator(w.lastKey, key, lsn)
+	}
+	w.sepKey, w.sepLSN = append(w.sepKey[:0], k...), l
+}
+
+// endBlock writes the data block that was being built.
+func (w *Writer) endBlock() error {
+	raw := w.data.finish()
+	w.props.DataBytes += uint64(len(raw))
+	payload, comp := raw, NoCompression
+	if cap(w.packed) > maxKeptBuffer {
+		w.packed = nil
+	}
+	if packed, ok := compress(w.opts.Compression, w.packed, raw); ok {
+		payload, comp, w.packed = packed, w.opts.Compression, packed
+	} else {
+		w.packed = packed
+	}
+	if err := w.block(payload, kindData, comp, len(raw)); err != nil {
+		return err
+	}
+	w.index.add(len(payload)+trailerSize, w.sepKey, w.sepLSN)
+	if len(w.index.buf) > maxIndex {
+		return w.fail(fmt.Errorf("%w: segment has too many blocks", ErrLimit))
+	}
+	w.data.reset()
+	return nil
+}
+
+// block appends a block to the file. A large one is written from where it is.
+func (w *Writer) block(payload []byte, kind blockKind, comp Compression, rawLen int) error {
+	at := w.off + uint64(len(w.out))
+	var sum uint64
+	if len(payload) >= writeSize {
+		if err := w.write(len(w.out)); err != nil {
+			return err
+		}
+		payload, sum = appendTrailer(payload, &w.id, at, kind, comp, rawLen)
+		if err := w.writeAt(payload); err != nil {
+			return err
+		}
+	} else {
+		start := len(w.out)
+		w.out = append(w.out, payload...)
+		var b []byte
+		b, sum = appendTrailer(w.out[start:], &w.id, at, kind, comp, rawLen)
+		w.out = append(w.out[:start], b...)
+	}
+	var s [8]byte
+	binary.LittleEndian.PutUint64(s[:], sum)
+	_, _ = w.content.Write(s[:]) // a Digest does not fail
+	if len(w.out) >= writeSize {
+		end := w.off + uint64(len(w.out))
+		return w.write(len(w.out) - int(end%writeSize))
+	}
+	return nil
+}
+
+// write writes the first n bytes of out.
+func (w *Writer) write(n int) error {
+	if n == 0 {
+		return nil
+	}
+	if err := w.writeAt(w.out[:n]); err != nil {
+		return err
+	}
+	w.out = w.out[:copy(w.out, w.out[n:])]
+	return nil
+}
+
+func (w *Writer) writeAt(b []byte) error {
+	if _, err := w.f.WriteAt(b, int64(w.off)); err != nil {
+		return w.fail(fmt.Errorf("segment: write %v at offset %d: %w", w.id, w.off, err))
+	}
+	w.off += uint64(len(b))
+	return nil
+}
+
+func (w *Writer) fail(err error) error {
+	w.err = err
+	return err
+}
+
+// Finish writes the rest of the file and syncs it with f.Sync; it does not
+// close f. The file's name is durable only after the caller has synced the
+// directory. Without any version the error is ErrEmpty. After Finish, whatever
+// it returned, the writer accepts nothing.
+func (w *Writer) Finish() (Meta, error) {
+	if w.err != nil {
+		return Meta{}, w.err
+	}
+	if w.props.Count == 0 {
+		return Meta{}, w.fail(ErrEmpty)
+	}
+	if err := w.endBlock(); err != nil {
+		return Meta{}, err
+	}
+	f := footer{
+		version: formatVersion, footerLength: footerSize, id: w.id, compression: w.opts.Compression,
+		dataLen: w.end(),
+	}
+	if err := w.writeFilter(&f); err != nil {
+		return Meta{}, err
+	}
+	f.filterLen = w.end() - f.dataLen
+	x := w.index.finish()
+	if err := w.block(x, kindIndex, NoCompression, len(x)); err != nil {
+		return Meta{}, err
+	}
+	f.indexLen = w.end() - f.indexOff()
+	w.props.Largest = append([]byte(nil), w.lastKey...)
+	p := w.props.encode()
+	if err := w.block(p, kindProps, NoCompression, len(p)); err != nil {
+		return Meta{}, err
+	}
+	f.propsLen = w.end() - f.propsOff()
+	f.fileLen = w.end() + footerSize
+	f.contentHash = w.content.Sum64()
+	w.out = append(w.out, f.encode()...)
+	if err := w.write(len(w.out)); err != nil {
+		return Meta{}, err
+	}
+	if err := w.f.Sync(); err != nil {
+		return Meta{}, w.fail(fmt.Errorf("segment: sync %v: %w", w.id, err))
+	}
+	w.err = ErrFinished
+	w.out, w.packed, w.hashes, w.data, w.index = nil, nil, nil, dataBuilder{}, indexBuilder{}
+	return Meta{
+		Number: w.id.Number, Size: f.fileLen, Count: w.props.Count, Tombstones: w.props.Tombstones,
+		Smallest: w.props.Smallest, Largest: w.props.Largest,
+		MinLSN: w.props.MinLSN, MaxLSN: w.props.MaxLSN, Hash: f.checksum,
+	}, nil
+}
+
+// end is where the next block will stand.
+func (w *Writer) end() uint64 { return w.off + uint64(len(w.out)) }
+
+func (w *Writer) writeFilter(f *footer) error {
+	if len(w.hashes) == 0 {
+		return nil
+	}
+	shape, pages := buildBloom(w.hashes, w.opts.FilterBitsPerKey)
+	n := int(shape.linesPerPage) * lineSize
+	f.filter, f.pageLen = blockedBloom, uint32(n)
+	for len(pages) > 0 {
+		if err := w.block(pages[:n], kindFilter, NoCompression, n); err != nil {
+			return err
+		}
+		pages = pages[n:]
+	}
+	return nil
+}

@@ -1,0 +1,331 @@
+package batch
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/forebaydb/forebay/internal/base"
+)
+
+var seedFlag = flag.Uint64("seed", 0, "seed of the random tests; 0 takes one from the clock")
+
+func newRand(t *testing.T) *rand.Rand {
+	s := *seedFlag
+	if s == 0 {
+		s = uint64(time.Now().UnixNano())
+	}
+	t.Logf("replay with -seed=%d", s)
+	return rand.New(rand.NewPCG(s, 0))
+}
+
+// lines decodes rec into one string an operation.
+func lines(t testing.TB, rec []byte) []string {
+	r, err := Decode(rec)
+	require.NoError(t, err)
+	out := []string{}
+	for r.Next() {
+		switch r.Kind() {
+		case base.KindPut:
+			require.NotNil(t, r.Value())
+			out = append(out, fmt.Sprintf("put %q %q", r.Key(), r.Value()))
+		case base.KindDelete:
+			require.Nil(t, r.Value())
+			out = append(out, fmt.Sprintf("delete %q", r.Key()))
+		}
+	}
+	require.Equal(t, r.Len(), len(out))
+	require.False(t, r.Next())
+	return out
+}
+
+func TestCollapseKeepsOrderOfLastWrites(t *testing.T) {
+	var b Batch
+	require.NoError(t, b.Put([]byte("a"), []byte("1")))
+	require.NoError(t, b.Put([]byte("b"), nil))
+	require.NoError(t, b.Delete([]byte("c")))
+	require.NoError(t, b.Put([]byte("a"), []byte("2")))
+	require.NoError(t, b.Put([]byte("c"), []byte("3")))
+	require.NoError(t, b.Delete([]byte("b")))
+	require.Equal(t, 3, b.Len())
+	require.Equal(t, b.Size(), len(b.Bytes()))
+	require.Equal(t, []string{`put "a" "2"`, `put "c" "3"`, `delete "b"`}, lines(t, b.Bytes()))
+
+	require.NoError(t, b.Put([]byte("a"), []byte("4"))) // Still usable after Bytes.
+	require.Equal(t, []string{`put "c" "3"`, `delete "b"`, `put "a" "4"`}, lines(t, b.Bytes()))
+	b.Reset()
+	require.Equal(t, []byte{1, 0, 0}, b.Bytes())
+	require.Equal(t, 3, b.Size())
+}
+
+// TestModel compares batches of every size, among them ones with many
+// rewrites, with a list from which the older operation is removed.
+func TestModel(t *testing.T) {
+	rng := newRand(t)
+	var b Batch
+	for range 60 {
+		b.Reset()
+		var model []string
+		at := map[string]int{} // key → serial of its last write
+		byKey := []string{}
+		keys := 1 + rng.IntN(1<<rng.IntN(10))
+		for i := range rng.IntN(1 << rng.IntN(12)) {
+			key := fmt.Sprintf("k%d", rng.IntN(keys))
+			line := fmt.Sprintf("delete %q", key)
+			if rng.IntN(3) > 0 {
+				val := bytes.Repeat([]byte{'v'}, rng.IntN(40))
+				require.NoError(t, b.Put([]byte(key), val))
+				line = fmt.Sprintf("put %q %q", key, val)
+			} else {
+				require.NoError(t, b.Delete([]byte(key)))
+			}
+			model, byKey = append(model, line), append(byKey, key)
+			at[key] = i
+			if rng.IntN(100) == 0 {
+				require.Len(t, b.Bytes(), b.Size())
+			}
+		}
+		want := []string{}
+		for i, line := range model {
+			if at[byKey[i]] == i {
+				want = append(want, line)
+			}
+		}
+		require.Equal(t, len(want), b.Len())
+		size := b.Size()
+		require.Len(t, b.Bytes(), size)
+		require.Equal(t, want, lines(t, b.Bytes()))
+	}
+}
+
+func TestRewritesDoNotGrow(t *testing.T) {
+	var b Batch
+	val := make([]byte, 100)
+	for i := range 100_000 {
+		require.NoError(t, b.Put([]byte{byte('a' + i%20)}, val))
+	}
+	require.Equal(t, 20, b.Len())
+	require.Less(t, cap(b.buf), 64<<10)
+}
+
+func TestLimits(t *testing.T) {
+	var b Batch
+	require.NoError(t, b.Put([]byte("x"), []byte("y")))
+	before := bytes.Clone(b.Bytes())
+
+	longKey := make([]byte, base.MaxKeySize+1)
+	longValue := make([]byte, base.MaxValueSize+1)
+	for _, c := range []struct {
+		err  error
+		want error
+	}{
+		{b.Put(nil, nil), ErrEmptyKey},
+		{b.Delete([]byte{}), ErrEmptyKey},
+		{b.Put(longKey, nil), &LimitError{"key", base.MaxKeySize + 1, base.MaxKeySize}},
+		{b.Delete(longKey), &LimitError{"key", base.MaxKeySize + 1, base.MaxKeySize}},
+		{b.Put([]byte("k"), longValue), &LimitError{"value", base.MaxValueSize + 1, base.MaxValueSize}},
+	} {
+		require.Equal(t, c.want, c.err)
+	}
+	for _, f := range []func() ([]byte, error){
+		func() ([]byte, error) { return AppendPut([]byte("dst"), nil, nil) },
+		func() ([]byte, error) { return AppendPut([]byte("dst"), longKey, nil) },
+		func() ([]byte, error) { return AppendPut([]byte("dst"), []byte("k"), longValue) },
+		func() ([]byte, error) { return AppendDelete([]byte("dst"), nil) },
+		func() ([]byte, error) { return AppendDelete([]byte("dst"), longKey) },
+	} {
+		dst, err := f()
+		require.Error(t, err)
+		require.Equal(t, []byte("dst"), dst)
+	}
+	require.Equal(t, before, b.Bytes())
+
+	// Exactly at the limits of key and value.
+	require.NoError(t, b.Put(longKey[1:], longValue[1:]))
+	limit, err := Decode(b.Bytes())
+	require.NoError(t, err)
+	require.Equal(t, 2, limit.Len())
+
+	// Exactly at the limit of the batch, and replayed.
+	room := base.MaxRecordSize - b.Size() - len("\x01\x01k") - 4
+	require.NoError(t, b.Put([]byte("k"), make([]byte, room)))
+	require.Equal(t, base.MaxRecordSize, b.Size())
+	full, err := Decode(b.Bytes())
+	require.NoError(t, err)
+	require.Equal(t, 3, full.Len())
+	err = b.Delete([]byte("z"))
+	require.Equal(t, &LimitError{"batch", base.MaxRecordSize + 3, base.MaxRecordSize}, err)
+	require.Equal(t, base.MaxRecordSize, b.Size())
+	// An overwrite counts what it frees.
+	require.NoError(t, b.Put([]byte("k"), make([]byte, room)))
+	require.Equal(t, &LimitError{"batch", base.MaxRecordSize + 1, base.MaxRecordSize},
+		b.Put([]byte("k"), make([]byte, room+1)))
+	require.NoError(t, b.Delete([]byte("k")))
+
+	_, err = Decode(make([]byte, base.MaxRecordSize+1))
+	require.ErrorIs(t, err, ErrCorrupt)
+}
+
+func TestSingle(t *testing.T) {
+	for _, value := range [][]byte{nil, []byte("v"), make([]byte, 70_000)} {
+		var b Batch
+		require.NoError(t, b.Put([]byte("key"), value))
+		rec, err := AppendPut(nil, []byte("key"), value)
+		require.NoError(t, err)
+		require.Equal(t, b.Bytes(), rec)
+	}
+	var b Batch
+	require.NoError(t, b.Delete([]byte("key")))
+	rec, err := AppendDelete(nil, []byte("key"))
+	require.NoError(t, err)
+	require.Equal(t, b.Bytes(), rec)
+}
+
+func TestAllocations(t *testing.T) {
+	key, value := []byte("0123456789abcdef"), make([]byte, 100)
+	dst := make([]byte, 0, 256)
+	var b Batch
+	fill := func() {
+		b.Reset()
+		for i := range 100 {
+			key[0] = byte(i)
+			if b.Put(key, value) != nil {
+				panic("put")
+			}
+		}
+		b.Bytes()
+	}
+	fill()
+	rec := bytes.Clone(b.Bytes())
+	for name, f := range map[string]func(){
+		"AppendPut":    func() { dst, _ = AppendPut(dst[:0], key, value) },
+		"AppendDelete": func() { dst, _ = AppendDelete(dst[:0], key) },
+		"reused":       fill,
+		"Decode": func() {
+			r, err := Decode(rec)
+			if err != nil {
+				panic(err)
+			}
+			for r.Next() {
+			}
+		},
+	} {
+		require.Zero(t, testing.AllocsPerRun(100, f), name)
+	}
+}
+
+func TestPool(t *testing.T) {
+	b := Acquire()
+	require.NoError(t, b.Put([]byte("k"), []byte("v")))
+	Release(b)
+	require.Zero(t, Acquire().Len())
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	good, err := AppendPut(nil, []byte("key"), []byte("value"))
+	require.NoError(t, err)
+	for n := range good {
+		_, err := Decode(good[:n])
+		require.ErrorIs(t, err, ErrCorrupt, "cut to %d bytes", n)
+	}
+	big := []byte{1, 0, 1, 1, 1, 'k', 0xff, 0xff, 0xff, 0x7f}
+	for _, c := range []struct {
+		name string
+		rec  []byte
+		off  int
+		err  error
+	}{
+		{"version 0", []byte{0, 0, 0}, 0, ErrVersion},
+		{"version 2", []byte{2, 0, 0}, 0, ErrVersion},
+		{"reserved byte", []byte{1, 1, 0}, 1, ErrCorrupt},
+		{"trailing byte", append(bytes.Clone(good), 0), len(good), ErrCorrupt},
+		{"count too high", []byte{1, 0, 2, 2, 1, 'k'}, 6, ErrCorrupt},
+		{"count too low", []byte{1, 0, 0, 2, 1, 'k'}, 3, ErrCorrupt},
+		{"count not shortest", []byte{1, 0, 0x81, 0, 2, 1, 'k'}, 2, ErrCorrupt},
+		{"count too large", []byte{1, 0, 0xff, 0xff, 0xff, 0xff, 1}, 2, ErrCorrupt},
+		{"kind 0", []byte{1, 0, 1, 0, 1, 'k'}, 3, ErrCorrupt},
+		{"kind 3", []byte{1, 0, 1, 3, 1, 'k'}, 3, ErrCorrupt},
+		{"empty key", []byte{1, 0, 1, 2, 0}, 4, ErrCorrupt},
+		{"key beyond", []byte{1, 0, 1, 2, 2, 'k'}, 4, ErrCorrupt},
+		{"key above the limit", []byte{1, 0, 1, 2, 0x81, 0x80, 4, 'k'}, 4, ErrCorrupt},
+		{"value beyond", []byte{1, 0, 1, 1, 1, 'k', 1}, 6, ErrCorrupt},
+		{"value above the limit", big, 6, ErrCorrupt},
+	} {
+		r, err := Decode(c.rec)
+		require.ErrorIs(t, err, c.err, c.name)
+		var de *DecodeError
+		require.True(t, errors.As(err, &de), c.name)
+		require.Equal(t, c.off, de.Offset, c.name)
+		require.False(t, r.Next(), c.name)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, s := range stories() {
+		f.Add(s.build(f).Bytes())
+	}
+	f.Add([]byte{1, 0, 2, 2, 1, 'k', 2, 1, 'k'})
+	f.Fuzz(func(t *testing.T, rec []byte) {
+		r, err := Decode(rec)
+		if err != nil {
+			var de *DecodeError
+			require.True(t, errors.As(err, &de))
+			require.LessOrEqual(t, de.Offset, len(rec))
+			return
+		}
+		var b Batch
+		n := 0
+		for ; r.Next(); n++ {
+			if r.Kind() == base.KindPut {
+				require.NoError(t, b.Put(r.Key(), r.Value()))
+			} else {
+				require.NoError(t, b.Delete(r.Key()))
+			}
+		}
+		require.Equal(t, r.Len(), n)
+		enc := b.Bytes()
+		if b.Len() == n { // No key twice: the encoding is canonical.
+			require.True(t, bytes.Equal(rec, enc))
+		}
+		lines(t, enc)
+	})
+}
+
+func BenchmarkAppendPut(b *testing.B) {
+	key, value := []byte("0123456789abcdef"), make([]byte, 100)
+	dst := make([]byte, 0, 256)
+	for b.Loop() {
+		dst, _ = AppendPut(dst[:0], key, value)
+	}
+}
+
+func BenchmarkBuild100(b *testing.B) {
+	key, value := []byte("0123456789abcdef"), make([]byte, 100)
+	var bt Batch
+	for b.Loop() {
+		bt.Reset()
+		for i := range 100 {
+			key[0] = byte(i)
+			_ = bt.Put(key, value)
+		}
+		bt.Bytes()
+	}
+}
+
+func BenchmarkDecode100(b *testing.B) {
+	var bt Batch
+	for i := range 100 {
+		_ = bt.Put([]byte{byte(i)}, make([]byte, 100))
+	}
+	for b.Loop() {
+		r, _ := Decode(bt.Bytes())
+		for r.Next() {
+		}
+	}
+}

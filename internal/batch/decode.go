@@ -1,0 +1,175 @@
+package batch
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/forebaydb/forebay/internal/base"
+)
+
+var (
+	// ErrCorrupt says that a record is not an encoded batch. It is wrapped
+	// in a *DecodeError, which says where.
+	ErrCorrupt = errors.New("corrupt batch")
+	// ErrVersion says that a record has a format version that this code does
+	// not know. It is wrapped in a *DecodeError.
+	ErrVersion = errors.New("unknown batch version")
+)
+
+// DecodeError says what is wrong with a record and where.
+type DecodeError struct {
+	// Offset is the position in the record, in bytes, of the field that does
+	// not hold.
+	Offset int
+	// Reason says in words what does not hold.
+	Reason string
+	// Err is ErrCorrupt or ErrVersion.
+	Err error
+}
+
+// Error implements error.
+func (e *DecodeError) Error() string {
+	return fmt.Sprintf("batch: %v: byte %d: %s", e.Err, e.Offset, e.Reason)
+}
+
+// Unwrap returns ErrCorrupt or ErrVersion.
+func (e *DecodeError) Unwrap() error { return e.Err }
+
+func corrupt(off int, reason string) error {
+	return &DecodeError{Offset: off, Reason: reason, Err: ErrCorrupt}
+}
+
+// Reader walks the operations of a decoded batch in their order. It is a
+// small value that may be copied: each copy walks for itself. A Reader is
+// used by one goroutine at a time.
+type Reader struct {
+	rec   []byte
+	off   int // of the next operation
+	count int
+	cur   operation
+}
+
+type operation struct {
+	kind       base.Kind
+	key, value []byte
+}
+
+// Decode checks the whole of rec and returns a Reader of its operations that
+// can no longer fail: of a record that is damaged in its last byte nothing is
+// ever seen. It allocates nothing unless it fails; the error is then a
+// *DecodeError. The Reader and what it returns alias rec, which must not
+// change meanwhile.
+func Decode(rec []byte) (Reader, error) {
+	if len(rec) > base.MaxRecordSize {
+		return Reader{}, corrupt(0, "longer than a record may be")
+	}
+	if len(rec) < fixedSize {
+		return Reader{}, corrupt(len(rec), "ends in the header")
+	}
+	if rec[0] != version {
+		return Reader{}, &DecodeError{Offset: 0, Reason: fmt.Sprintf("version %d", rec[0]), Err: ErrVersion}
+	}
+	if rec[1] != 0 {
+		return Reader{}, corrupt(1, "reserved byte is not zero")
+	}
+	count, first, reason := uvarint(rec, fixedSize)
+	if reason != "" {
+		return Reader{}, corrupt(fixedSize, "count: "+reason)
+	}
+	off := first
+	for range count {
+		var bad int
+		if _, off, bad, reason = parseOp(rec, off); reason != "" {
+			return Reader{}, corrupt(bad, reason)
+		}
+	}
+	if off != len(rec) {
+		return Reader{}, corrupt(off, "bytes after the last operation")
+	}
+	return Reader{rec: rec, off: first, count: count}, nil
+}
+
+// Len returns the number of operations in the batch, wherever the Reader
+// stands.
+func (r *Reader) Len() int { return r.count }
+
+// Next moves to the next operation, at first to the first, and says whether
+// there is one.
+func (r *Reader) Next() bool {
+	if r.off >= len(r.rec) {
+		r.cur = operation{}
+		return false
+	}
+	r.cur, r.off, _, _ = parseOp(r.rec, r.off)
+	return true
+}
+
+// Kind returns the kind of the current operation.
+func (r *Reader) Kind() base.Kind { return r.cur.kind }
+
+// Key returns the key of the current operation, a part of the record.
+func (r *Reader) Key() []byte { return r.cur.key }
+
+// Value returns the value of the current operation, a part of the record: not
+// nil for a put, though it may be empty, and nil for a delete.
+func (r *Reader) Value() []byte { return r.cur.value }
+
+// parseOp reads the operation at off and returns it with the offset of the
+// next. If it does not hold, reason is not empty and bad is where.
+func parseOp(rec []byte, off int) (o operation, next, bad int, reason string) {
+	if off >= len(rec) {
+		return o, 0, off, "fewer operations than counted"
+	}
+	o.kind = base.Kind(rec[off])
+	if o.kind != base.KindPut && o.kind != base.KindDelete {
+		return o, 0, off, "unknown kind of operation"
+	}
+	off++
+	n, at, reason := uvarint(rec, off)
+	switch {
+	case reason != "":
+		return o, 0, off, reason
+	case n == 0:
+		return o, 0, off, "empty key"
+	case n > base.MaxKeySize:
+		return o, 0, off, "key above the limit"
+	case n > len(rec)-at:
+		return o, 0, off, "key longer than the record"
+	}
+	o.key = rec[at : at+n : at+n]
+	off = at + n
+	if o.kind == base.KindDelete {
+		return o, off, 0, ""
+	}
+	n, at, reason = uvarint(rec, off)
+	switch {
+	case reason != "":
+		return o, 0, off, reason
+	case n > base.MaxValueSize:
+		return o, 0, off, "value above the limit"
+	case n > len(rec)-at:
+		return o, 0, off, "value longer than the record"
+	}
+	o.value = rec[at : at+n : at+n]
+	return o, at + n, 0, ""
+}
+
+// uvarint reads a number below 1<<28 at off, and returns it and the offset
+// behind it.
+func uvarint(rec []byte, off int) (n, next int, reason string) {
+	for shift := 0; shift < 7*countRoom; shift += 7 {
+		if off >= len(rec) {
+			return 0, 0, "ends in a number"
+		}
+		c := rec[off]
+		off++
+		n |= int(c&0x7f) << shift
+		if c < 0x80 {
+			if c == 0 && shift > 0 {
+				return 0, 0, "number not in its shortest form"
+			}
+			return n, off, ""
+		}
+	}
+	return 0, 0, "number too large"
+}

@@ -1,0 +1,83 @@
+package batch
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"sync"
+
+	"github.com/forebaydb/forebay/internal/base"
+)
+
+// AppendPut appends to dst the encoding of a batch that only sets key to
+// value, and returns the longer slice. It allocates only if dst lacks the
+// room. On ErrEmptyKey or a *LimitError it returns dst as it was.
+func AppendPut(dst, key, value []byte) ([]byte, error) {
+	if len(value) > base.MaxValueSize {
+		return dst, &LimitError{"value", len(value), base.MaxValueSize}
+	}
+	if err := checkKey(key); err != nil {
+		return dst, err
+	}
+	return appendOp(append(dst, version, 0, 1), base.KindPut, key, value), nil
+}
+
+// AppendDelete appends to dst the encoding of a batch that only deletes key,
+// and returns the longer slice; see AppendPut.
+func AppendDelete(dst, key []byte) ([]byte, error) {
+	if err := checkKey(key); err != nil {
+		return dst, err
+	}
+	return appendOp(append(dst, version, 0, 1), base.KindDelete, key, nil), nil
+}
+
+// keepMax is the largest buffer that goes back to the pool, in bytes: one
+// huge batch must not stay in memory for the life of the process.
+const keepMax = 1 << 20
+
+var pool = sync.Pool{New: func() any { return new(Batch) }}
+
+// Acquire returns an empty Batch, one that Release gave back if there is one.
+// Any goroutine may call it.
+func Acquire() *Batch { return pool.Get().(*Batch) }
+
+// Release gives b back. The caller must not use b, nor what its Bytes
+// returned, afterwards. Any goroutine may call it.
+func Release(b *Batch) {
+	if cap(b.buf) > keepMax || cap(b.ops) > keepMax/32 {
+		return
+	}
+	b.Reset()
+	pool.Put(b)
+}
+
+func checkKey(key []byte) error {
+	if len(key) == 0 {
+		return ErrEmptyKey
+	}
+	if len(key) > base.MaxKeySize {
+		return &LimitError{"key", len(key), base.MaxKeySize}
+	}
+	return nil
+}
+
+// appendOp appends the encoding of one operation that was checked.
+func appendOp(dst []byte, kind base.Kind, key, value []byte) []byte {
+	dst = append(dst, byte(kind))
+	dst = binary.AppendUvarint(dst, uint64(len(key)))
+	dst = append(dst, key...)
+	if kind == base.KindPut {
+		dst = binary.AppendUvarint(dst, uint64(len(value)))
+		dst = append(dst, value...)
+	}
+	return dst
+}
+
+func opSize(kind base.Kind, key, value []byte) int {
+	n := 1 + uvarintLen(len(key)) + len(key)
+	if kind == base.KindPut {
+		n += uvarintLen(len(value)) + len(value)
+	}
+	return n
+}
+
+func uvarintLen(n int) int { return (bits.Len(uint(n)|1) + 6) / 7 }

@@ -9,6 +9,7 @@ package vfs
 import (
 	"errors"
 	"io"
+	"unsafe"
 )
 
 // ErrLocked is returned by FS.Lock when somebody holds the lock already, in
@@ -18,6 +19,11 @@ var ErrLocked = errors.New("vfs: locked by another open")
 // ErrUnsupported is returned for a Mode that the platform or the file system
 // cannot give (Direct on a file system without O_DIRECT, say).
 var ErrUnsupported = errors.New("vfs: not supported here")
+
+// ErrNotRegular is returned by Open, Create and Lock for a name that is a
+// symbolic link, a directory, a pipe or anything else but a plain file. None of
+// them ever follows a link at the end of the name.
+var ErrNotRegular = errors.New("vfs: not a regular file")
 
 // Mode says how a file is opened. The modes are flags.
 type Mode uint8
@@ -56,7 +62,8 @@ type Info struct {
 // (filepath.Join). Errors wrap fs.ErrNotExist, fs.ErrExist and so on where they
 // apply. All methods may be called at once from many goroutines.
 type FS interface {
-	// Create makes a new file with permission 0600 and opens it. A name that
+	// Create makes a new file with permission 0600 and opens it for reading
+	// and writing, whether mode says ReadWrite or not. A name that
 	// exists is an error (fs.ErrExist); symbolic links are not followed. The
 	// new name is durable only after SyncDir of its directory.
 	Create(name string, mode Mode) (File, error)
@@ -102,6 +109,20 @@ type File interface {
 	// if needed, so that later writes there change no metadata once a Sync
 	// has returned.
 	Zero(off, n int64) error
+}
+
+// AlignedBuf returns n zero bytes whose address is a multiple of DirectAlign,
+// as a Direct file wants them. It costs up to DirectAlign bytes more than n.
+func AlignedBuf(n int) []byte {
+	b := make([]byte, n+DirectAlign)
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (DirectAlign - 1))
+	return b[skip : skip+n : skip+n]
+}
+
+// directAligned tells whether a Direct file may transfer p at off.
+func directAligned(p []byte, off int64) bool {
+	addr := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+	return (uint64(addr)|uint64(off)|uint64(len(p)))&(DirectAlign-1) == 0
 }
 
 // ReadFile reads a whole file. Its size is bounded by max bytes; a larger file

@@ -25,6 +25,7 @@ type Builder struct {
 	count   uint32
 	flags   Flags // of the open frame
 	durable LSN   // for the open frame
+	data    uint64 // closing hash of the last data frame
 	frames  []IndexEntry
 	scratch []byte
 }
@@ -50,6 +51,10 @@ func (b *Builder) Offset() int64 { return b.off }
 
 // Prev returns the closing hash of the last closed frame.
 func (b *Builder) Prev() uint64 { return b.prev }
+
+// LastData returns the closing hash of the last closed data frame since Reset,
+// and 0 when there was none.
+func (b *Builder) LastData() uint64 { return b.data }
 
 // Frames returns first LSN and offset of each frame built since the last
 // Advance; it is valid until then.
@@ -152,6 +157,9 @@ func (b *Builder) finish(h Header, payload []byte, groupEnd bool) {
 	b.grow(8 + int(align))
 	sum := h.encode(b.buf[b.start:], b.bind, b.off+int64(b.start))
 	b.prev = closingHash(payload, sum)
+	if h.Kind == KindData {
+		b.data = b.prev
+	}
 	b.buf = binary.LittleEndian.AppendUint64(b.buf, b.prev)
 	b.frames = append(b.frames, IndexEntry{h.First, b.off + int64(b.start)})
 	pad := int(alignUp(b.off+int64(len(b.buf)), align) - b.off - int64(len(b.buf)))

@@ -210,7 +210,8 @@ type Link struct {
 	// Copies is the last LSN that this file copies from beyond Kept; it equals
 	// Kept when the file copies nothing.
 	Copies LSN
-	Epoch  uint64
+	// CopyEpoch is the epoch in which the copied records were committed.
+	CopyEpoch uint64
 	// PredIndex is the offset of Pred's index frame; 0: it has none.
 	PredIndex int64
 }
@@ -221,7 +222,7 @@ func (l *Link) encode(b []byte) {
 	le.PutUint64(b[8:], l.Kept)
 	le.PutUint64(b[16:], l.Hash)
 	le.PutUint64(b[24:], l.Copies)
-	le.PutUint64(b[32:], l.Epoch)
+	le.PutUint64(b[32:], l.CopyEpoch)
 	le.PutUint64(b[40:], uint64(l.PredIndex))
 }
 
@@ -236,7 +237,7 @@ func DecodeLink(b []byte) (Link, error) {
 		Kept:      le.Uint64(b[8:]),
 		Hash:      le.Uint64(b[16:]),
 		Copies:    le.Uint64(b[24:]),
-		Epoch:     le.Uint64(b[32:]),
+		CopyEpoch: le.Uint64(b[32:]),
 		PredIndex: int64(le.Uint64(b[40:])),
 	}
 	if l.Copies < l.Kept || l.PredIndex < 0 {

@@ -202,6 +202,11 @@ type Proof struct {
 	// Offset is where that header lies. 0: there is none.
 	Durable LSN
 	Offset  int64
+	// Any says that a frame header was found.
+	Any bool
+	// Mark says that a mark was among them; MarkAt is the offset of the first.
+	Mark   bool
+	MarkAt int64
 	// Used is the length in bytes from the start of the search to the last
 	// byte that is not zero.
 	Used int64
@@ -248,8 +253,16 @@ func (p *Proof) scan(b []byte, at int64, tag []byte, bind Binding) {
 		if i+FrameHeaderSize > len(b) {
 			return
 		}
-		if h, _, reason := decodeHeader(b[i:], bind, at+int64(i)); reason == "" && h.Durable > p.Durable {
+		h, _, reason := decodeHeader(b[i:], bind, at+int64(i))
+		if reason != "" {
+			continue
+		}
+		p.Any = true
+		if h.Durable > p.Durable {
 			p.Durable, p.Offset = h.Durable, at+int64(i)
+		}
+		if h.Kind == KindMark && !p.Mark {
+			p.Mark, p.MarkAt = true, at+int64(i)
 		}
 	}
 }

@@ -1,0 +1,291 @@
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+
+	"github.com/forebaydb/forebay/vfs"
+	"github.com/forebaydb/forebay/wal/frame"
+)
+
+func join(dir, name string) string { return filepath.Join(dir, name) }
+
+// reserve is what a file keeps free at its end for an index frame and marks.
+func reserve(size, align int64) int64 {
+	return (size/frame.IndexSpacing+2)*20 + 4*(frame.FrameOverhead+frame.FrameAlign) + 4*align
+}
+
+// room says whether a group of records with that sum of RecordSize fits into
+// the current file behind what is laid out already.
+func (l *Log) room(records int64) bool {
+	f := l.cur
+	if f == nil {
+		return false
+	}
+	return l.b.Offset()+int64(l.b.Len())+frame.GroupSize(records, f.head.Align)+reserve(f.size, f.head.Align) <= f.size
+}
+
+// rotate makes a file current that has room for a group. Until it has one,
+// nothing has changed: an error then means that nothing was done.
+func (l *Log) rotate(records int64) error {
+	align := l.opts.Align
+	need := frame.GroupSize(records+frame.LinkSize, align) + frame.FrameOverhead + 2*frame.BlockAlign
+	need += reserve(need+align, align)
+	lf, err := l.takeFile(need)
+	if err != nil {
+		return fmt.Errorf("wal: no next log file: %w", err)
+	}
+	if err := l.leave(); err != nil {
+		lf.close()
+		l.poisonWith(err)
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	link := frame.Link{Pred: l.pos.File, Kept: l.pos.LSN, Hash: l.pos.Hash, Copies: l.pos.LSN, PredIndex: l.predIndex()}
+	l.cur, l.entries, l.keepSum = lf, l.entries[:0], 0
+	l.b.Reset(&lf.head, l.opts.Compression, lf.head.Start(), 0)
+	l.b.Link(link, l.durable.Load())
+	l.histMu.Lock()
+	l.hist = append(l.hist, &span{meta: lf.meta, first: l.next, last: l.next - 1, size: lf.size, live: true})
+	l.histMu.Unlock()
+	l.archiveSoon()
+	return nil
+}
+
+// predIndex returns the offset of the index frame of the file that ends at pos.
+func (l *Log) predIndex() int64 {
+	l.histMu.Lock()
+	defer l.histMu.Unlock()
+	if n := len(l.hist); n > 0 && l.hist[n-1].meta.Number == l.pos.File {
+		return l.hist[n-1].index
+	}
+	return 0
+}
+
+// leave ends the current file, which is full.
+func (l *Log) leave() error {
+	f := l.cur
+	if f == nil {
+		return nil
+	}
+	l.b.CloseFrame(true)
+	if h := l.b.LastData(); h != 0 {
+		l.pos = Floor{File: f.meta.Number, LSN: l.next - 1, Hash: h, Epoch: f.meta.Epoch}
+	}
+	if err := l.writeOut(false); err != nil {
+		return err
+	}
+	var index int64
+	if len(l.entries) > 0 {
+		l.b.Index(l.next, l.durable.Load(), l.entries)
+		index = l.b.Offset()
+	}
+	if err := l.writeOut(l.opts.Policy.kind != policyNever); err != nil {
+		return err
+	}
+	l.histMu.Lock()
+	sp := l.hist[len(l.hist)-1]
+	sp.last, sp.hash, sp.index, sp.keep = l.pos.LSN, l.pos.Hash, index, l.keepSum
+	l.histMu.Unlock()
+	if f.unsynced > 0 {
+		l.behind = append(l.behind, f)
+	} else {
+		f.close()
+	}
+	l.cur = nil
+	return nil
+}
+
+// takeFile returns the spare, or a new file, of at least need bytes.
+func (l *Log) takeFile(need int64) (*logFile, error) {
+	l.fileMu.Lock()
+	defer l.fileMu.Unlock()
+	if f := l.spare; f != nil && f.size >= need && f.meta.Epoch == l.epoch {
+		l.spare = nil
+		return f, nil
+	}
+	size, zero := l.nextSize, true
+	if need > size {
+		size, zero = (need+frame.BlockAlign-1)&^(frame.BlockAlign-1), need <= 1<<20
+	} else {
+		l.nextSize = min(l.nextSize*4, l.opts.FileSize)
+	}
+	return l.makeFile(size, zero)
+}
+
+// newFile is takeFile for an open, before there are spares.
+func (l *Log) newFile(size int64, zero bool) (*logFile, error) {
+	l.fileMu.Lock()
+	defer l.fileMu.Unlock()
+	return l.makeFile(size, zero)
+}
+
+// makeFile makes, syncs and lists a file; fileMu is held. zero fills it with
+// zeros, so that writes into it change no metadata.
+func (l *Log) makeFile(size int64, zero bool) (*logFile, error) {
+	if l.opts.MaxBytes > 0 && l.totalBytes()+size > l.opts.MaxBytes {
+		return nil, fmt.Errorf("%w: %d bytes in use, limit %d", ErrFull, l.totalBytes(), l.opts.MaxBytes)
+	}
+	var salt [8]byte
+	if _, err := io.ReadFull(l.opts.Rand, salt[:]); err != nil {
+		return nil, err
+	}
+	l.number++
+	lf := &logFile{
+		head: frame.FileHeader{Kind: frame.FileLog, Align: l.opts.Align, Store: l.cat.StoreID(), Number: l.number, Salt: binary.LittleEndian.Uint64(salt[:]), Epoch: l.epoch},
+		path: join(l.dir, FileName(l.number)),
+		size: size,
+	}
+	lf.meta = FileMeta{Number: l.number, Salt: lf.head.Salt, Epoch: l.epoch}
+	if err := l.fillFile(lf, zero); err != nil {
+		if lf.f != nil {
+			lf.close()
+			l.fsys.Remove(lf.path) // best effort: an unlisted file is removed by the next open
+		}
+		return nil, err
+	}
+	e := Edit{Put: []FileMeta{lf.meta}}
+	if len(l.void) > 0 && l.durable.Load() > l.rec.Last {
+		e.Remove = l.void
+	}
+	if err := l.cat.EditLog(&e); err != nil {
+		lf.close()
+		return nil, err
+	}
+	for _, n := range e.Remove {
+		l.fsys.Remove(join(l.dir, FileName(n)))
+	}
+	if e.Remove != nil {
+		l.void = nil
+	}
+	return lf, nil
+}
+
+// fillFile makes the file, recycled or new, and writes its header and zeros.
+func (l *Log) fillFile(lf *logFile, zero bool) error {
+	var err error
+	if i := slices.IndexFunc(l.recycle, func(r recyclable) bool { return r.size == lf.size }); i >= 0 {
+		r := l.recycle[i]
+		l.recycle = slices.Delete(l.recycle, i, i+1)
+		if err := l.fsys.Rename(join(l.dir, r.name), lf.path); err != nil {
+			return err
+		}
+		lf.head.Compat |= frame.CompatRecycled
+		zero = false
+		lf.f, err = l.fsys.Open(lf.path, vfs.ReadWrite)
+	} else {
+		lf.f, err = l.fsys.Create(lf.path, vfs.ReadWrite)
+	}
+	if err != nil {
+		return err
+	}
+	start := lf.head.Start()
+	if err := writeAt(lf.f, lf.head.Encode(), 0); err != nil {
+		return err
+	}
+	if zero {
+		if err := lf.f.Zero(start, lf.size-start); err != nil {
+			return err
+		}
+		l.stats.zeroed.Add(lf.size - start)
+	}
+	if err := lf.f.Sync(); err != nil {
+		return err
+	}
+	if err := l.fsys.SyncDir(l.dir); err != nil {
+		return err
+	}
+	switch l.opts.Mechanism {
+	case DSync:
+		lf.sync, err = l.fsys.Open(lf.path, vfs.ReadWrite|vfs.DSync)
+	case DirectDSync:
+		lf.sync, err = l.fsys.Open(lf.path, vfs.ReadWrite|vfs.DSync|vfs.Direct)
+	}
+	if err != nil {
+		return fmt.Errorf("sync mechanism %s: %w", l.opts.Mechanism, err)
+	}
+	return nil
+}
+
+// totalBytes sums the sizes of all log files; fileMu is held.
+func (l *Log) totalBytes() int64 {
+	var n int64
+	if l.spare != nil {
+		n += l.spare.size
+	}
+	for _, r := range l.recycle {
+		n += r.size
+	}
+	l.histMu.Lock()
+	defer l.histMu.Unlock()
+	for _, sp := range l.hist {
+		n += sp.size
+	}
+	return n
+}
+
+// spareSoon makes a spare in the background once the current file is half full.
+func (l *Log) spareSoon() {
+	f := l.cur
+	if f == nil || l.b.Offset() < f.size/2 || f.size < l.opts.FirstFileSize || l.opts.NoSpares || !l.preparing.CompareAndSwap(false, true) {
+		return
+	}
+	epoch := l.epoch
+	l.goBackground(func() {
+		defer l.preparing.Store(false)
+		l.fileMu.Lock()
+		defer l.fileMu.Unlock()
+		if l.spare != nil || l.Err() != nil || l.isClosed() {
+			return
+		}
+		size := l.nextSize
+		f, err := l.makeFile(size, true)
+		if err != nil {
+			return // the leader meets it, and reports it, when it needs a file
+		}
+		if f.meta.Epoch != epoch {
+			f.close()
+			return
+		}
+		l.nextSize = min(size*4, l.opts.FileSize)
+		l.spare = f
+	})
+}
+
+// dropUnused takes the spare and void files off the catalog at Close, so that
+// the next open has nothing to search. The leader calls it.
+func (l *Log) dropUnused() error {
+	l.fileMu.Lock()
+	defer l.fileMu.Unlock()
+	var e Edit
+	if l.spare != nil {
+		e.Remove = append(e.Remove, l.spare.meta.Number)
+	}
+	if l.cur != nil {
+		e.Remove = append(e.Remove, l.void...)
+	}
+	if len(e.Remove) == 0 {
+		return nil
+	}
+	if err := l.cat.EditLog(&e); err != nil {
+		return err
+	}
+	if l.spare != nil {
+		l.spare.close()
+		l.spare = nil
+	}
+	var errs []error
+	for _, n := range e.Remove {
+		errs = append(errs, l.fsys.Remove(join(l.dir, FileName(n))))
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Log) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}

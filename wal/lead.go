@@ -1,0 +1,478 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/forebaydb/forebay/wal/frame"
+)
+
+// Record is one record to append.
+type Record struct {
+	// Data is opaque to the log.
+	Data []byte
+	// Keep is the owner's count of bytes in Data that somebody still needs; a
+	// file whose counts have not all been given back by Unkeep stays.
+	Keep uint64
+}
+
+// Request is one or more records that go into the log together and in order.
+// Each record has an LSN of its own; a crash may keep the first few of several.
+// The records' bytes must not change until the request is done, except in
+// Applier.Assign.
+type Request struct {
+	Records []Record
+	Level   Level
+	// First is the LSN of the first record, once it is done or Assign is
+	// called. A request without records has the LSN after the last one.
+	First LSN
+	// Owner is for the caller of Commit and for its Applier.
+	Owner any
+
+	err error
+	fn  func() error
+	g   *group
+}
+
+// Last returns the LSN of the last record.
+func (r *Request) Last() LSN { return r.First + LSN(len(r.Records)) - 1 }
+
+func (r *Request) size() int64 {
+	var n int64
+	for i := range r.Records {
+		n += frame.RecordSize(len(r.Records[i].Data))
+	}
+	return n
+}
+
+// group is what one leader commits.
+type group struct {
+	reqs  []*Request
+	done  chan struct{} // closed when all are done; nil: nobody waits
+	lead  chan struct{} // tells the first request's goroutine to lead
+	async bool          // the first request's goroutine does not wait
+}
+
+// maxGroup bounds the bytes that one write may have, unless one request has
+// more.
+const maxGroup = 4 << 20
+
+// flushAt is the number of Buffered bytes that are collected before a write.
+const flushAt = 256 << 10
+
+// Commit appends the request's records and returns when they have reached its
+// level. On nil they are in the log. ErrUnknown means that they may be; any
+// other error that they are not.
+func (l *Log) Commit(r *Request) error {
+	if err := check(r); err != nil {
+		return err
+	}
+	return l.do(r)
+}
+
+// Submit orders the request and does not wait; Wait does. The LSN is known
+// when Wait has returned nil. Requests are ordered as their Submit and Commit
+// calls are.
+func (l *Log) Submit(r *Request) error {
+	if err := check(r); err != nil {
+		return err
+	}
+	g, lead, err := l.enqueue(r, true)
+	if err != nil {
+		return err
+	}
+	if lead {
+		if r.Level == Buffered {
+			l.lead(g)
+		} else {
+			go l.lead(g)
+		}
+	}
+	return nil
+}
+
+// Wait waits for a request given to Submit. When ctx ends first, Wait returns
+// its error and the request goes on.
+func (l *Log) Wait(ctx context.Context, r *Request) error {
+	select {
+	case <-r.g.done:
+		return r.err
+	case <-ctx.Done():
+		select {
+		case <-r.g.done:
+			return r.err
+		default:
+			return ctx.Err()
+		}
+	}
+}
+
+func check(r *Request) error {
+	for i := range r.Records {
+		if n := len(r.Records[i].Data); n > MaxRecordSize {
+			return fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, n, MaxRecordSize)
+		}
+	}
+	return nil
+}
+
+// do enqueues r, leads if it must, and waits.
+func (l *Log) do(r *Request) error {
+	g, lead, err := l.enqueue(r, false)
+	if err != nil {
+		return err
+	}
+	if lead {
+		l.lead(g)
+		return r.err
+	}
+	if g.reqs[0] == r { // only the first may be told to lead
+		select {
+		case <-g.lead:
+			l.leadOpen(g)
+		case <-g.done:
+		}
+		return r.err
+	}
+	<-g.done
+	return r.err
+}
+
+// exec runs fn as the leader, in its place in the order.
+func (l *Log) exec(fn func() error) error { return l.do(&Request{fn: fn}) }
+
+// enqueue joins r to the open group, or makes its caller the leader.
+func (l *Log) enqueue(r *Request, async bool) (g *group, lead bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, false, ErrClosed
+	}
+	if !l.leading {
+		l.leading = true
+		g = &group{reqs: []*Request{r}}
+		if async {
+			g.done = make(chan struct{})
+		}
+		r.g = g
+		return g, true, nil
+	}
+	if l.open == nil {
+		l.open = &group{done: make(chan struct{}), lead: make(chan struct{}, 1), async: async, reqs: make([]*Request, 0, 16)}
+	}
+	l.open.reqs = append(l.open.reqs, r)
+	r.g = l.open
+	return l.open, false, nil
+}
+
+// lead commits a group that nobody can join any more, and hands leadership on.
+func (l *Log) lead(g *group) {
+	l.run(g.reqs)
+	l.lastGroup = len(g.reqs)
+	l.mu.Lock()
+	next := l.open
+	if next == nil {
+		l.leading = false
+	}
+	l.mu.Unlock()
+	if g.done != nil {
+		close(g.done)
+	}
+	switch {
+	case next == nil:
+	case next.async:
+		go l.leadOpen(next)
+	default:
+		next.lead <- struct{}{}
+	}
+}
+
+// leadOpen leads the open group: it closes it to others, perhaps after a hold.
+func (l *Log) leadOpen(g *group) {
+	l.hold(g)
+	l.mu.Lock()
+	l.open = nil
+	l.mu.Unlock()
+	l.lead(g)
+}
+
+// hold waits for as many requests as the last group had: its writers are on
+// their way back, and without them there would be two groups that alternate,
+// each half as large.
+func (l *Log) hold(g *group) {
+	if l.opts.Hold <= 0 || l.lastGroup < 2 || g.reqs[0].Level != Durable || l.opts.Policy.kind == policyEach {
+		return
+	}
+	start := time.Now()
+	for {
+		l.mu.Lock()
+		n := len(g.reqs)
+		l.mu.Unlock()
+		if n >= l.lastGroup || time.Since(start) > l.opts.Hold {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// run commits requests in order, in as few writes as may be.
+func (l *Log) run(reqs []*Request) {
+	for len(reqs) > 0 {
+		if r := reqs[0]; r.fn != nil {
+			r.err = r.fn()
+			reqs = reqs[1:]
+			continue
+		}
+		n, size := 0, int64(0)
+		for n < len(reqs) && reqs[n].fn == nil {
+			s := reqs[n].size()
+			if n > 0 && (size+s > maxGroup || l.opts.Policy.kind == policyEach) {
+				break
+			}
+			size += s
+			n++
+		}
+		err := l.commit(reqs[:n], size)
+		for _, r := range reqs[:n] {
+			r.err = err
+		}
+		reqs = reqs[n:]
+	}
+}
+
+// commit gives LSNs to requests, lays them out, writes, syncs, applies and
+// publishes them.
+func (l *Log) commit(reqs []*Request, size int64) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	if size > 0 && !l.room(size) {
+		if err := l.rotate(size); err != nil {
+			return err
+		}
+	}
+	level := Buffered
+	for _, r := range reqs {
+		level = min(level, r.Level)
+		r.First = l.next
+		l.next += LSN(len(r.Records))
+	}
+	last := l.next - 1
+	a := l.opts.Applier
+	if a != nil {
+		a.Assign(reqs)
+	}
+	durable := l.durable.Load()
+	for _, r := range reqs {
+		for i := range r.Records {
+			l.b.Record(r.First+LSN(i), r.Records[i].Keep, r.Records[i].Data, durable, 0)
+			l.keepSum += r.Records[i].Keep
+			l.stats.records.Add(1)
+		}
+	}
+	l.assigned.Store(last)
+	l.stats.groups.Add(1)
+	if err := l.settle(reqs, level, last); err != nil {
+		l.poisonWith(err)
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	if a != nil {
+		a.Publish(last)
+	}
+	return l.after(level)
+}
+
+// settle brings what is laid out to the given level and applies reqs.
+func (l *Log) settle(reqs []*Request, level Level, last LSN) error {
+	a := l.opts.Applier
+	if level == Buffered && l.b.Len() < flushAt || l.cur == nil {
+		if a != nil {
+			a.Apply(reqs, last)
+		}
+		return nil
+	}
+	if level != Durable {
+		if err := l.writeOut(false); err != nil {
+			return err
+		}
+		if a != nil {
+			a.Apply(reqs, last)
+		}
+		return nil
+	}
+	if a == nil {
+		return l.writeOut(true)
+	}
+	if len(reqs) < 4 { // not worth a goroutine
+		a.Apply(reqs, last)
+		return l.writeOut(true)
+	}
+	applied := make(chan struct{})
+	go func() {
+		a.Apply(reqs, last)
+		close(applied)
+	}()
+	err := l.writeOut(true)
+	<-applied
+	return err
+}
+
+// after does what the policy asks for beside the requests' own level.
+func (l *Log) after(level Level) error {
+	if p := l.opts.Policy; p.kind == policyBytes && l.unsynced() >= p.bytes {
+		if err := l.writeOut(true); err != nil {
+			l.poisonWith(err)
+			return fmt.Errorf("%w: %w", ErrUnknown, err)
+		}
+	}
+	l.spareSoon()
+	l.arm()
+	return nil
+}
+
+// unsynced returns the number of bytes laid out or written and not synced.
+func (l *Log) unsynced() int64 {
+	n := int64(l.b.Len())
+	if l.cur != nil {
+		n += l.cur.unsynced
+	}
+	for _, f := range l.behind {
+		n += f.unsynced
+	}
+	return n
+}
+
+// writeOut writes what is laid out and, if asked, syncs all that is unsynced,
+// older files first.
+func (l *Log) writeOut(sync bool) error {
+	if l.cur == nil {
+		return nil
+	}
+	if buf := l.b.Bytes(); len(buf) > 0 {
+		f, through := l.cur.f, false
+		if sync && l.cur.sync != nil && l.cur.unsynced == 0 && len(l.behind) == 0 {
+			f, through = l.cur.sync, true
+			l.stats.syncs.Add(1)
+		}
+		if err := writeAt(f, buf, l.b.Offset()); err != nil {
+			return fmt.Errorf("write %s: %w", l.cur.path, err)
+		}
+		l.stats.writes.Add(1)
+		l.stats.bytes.Add(int64(len(buf)))
+		for _, e := range l.b.Frames() {
+			if n := len(l.entries); n == 0 || e.Offset-l.entries[n-1].Offset >= frame.IndexSpacing {
+				l.entries = append(l.entries, e)
+			}
+		}
+		if !through {
+			l.cur.unsynced += int64(len(buf))
+		}
+		l.b.Advance()
+		l.written.Store(l.next - 1)
+	}
+	if !sync {
+		return nil
+	}
+	for len(l.behind) > 0 {
+		f := l.behind[0]
+		if err := l.syncFile(f); err != nil {
+			return err
+		}
+		f.close()
+		l.behind = l.behind[1:]
+	}
+	if err := l.syncFile(l.cur); err != nil {
+		return err
+	}
+	if last := l.next - 1; last > l.durable.Load() {
+		l.durable.Store(last)
+		l.notify()
+	}
+	return nil
+}
+
+func (l *Log) syncFile(f *logFile) error {
+	if f.unsynced == 0 {
+		return nil
+	}
+	start := time.Now()
+	if err := f.f.SyncData(); err != nil {
+		return fmt.Errorf("sync %s: %w", f.path, err)
+	}
+	l.stats.syncs.Add(1)
+	l.stats.syncTime.Add(int64(time.Since(start)))
+	f.unsynced = 0
+	return nil
+}
+
+// writeAt repeats a write that was interrupted before it wrote anything.
+func writeAt(f interface {
+	WriteAt([]byte, int64) (int, error)
+}, b []byte, off int64) error {
+	for try := 0; ; try++ {
+		n, err := f.WriteAt(b, off)
+		if err == nil || n > 0 || try == 10 || !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// putMark writes a mark of the durable LSN.
+func (l *Log) putMark(flags frame.Flags, sync bool) error {
+	l.marked = l.durable.Load()
+	l.b.Mark(l.next, l.marked, flags)
+	return l.writeOut(sync)
+}
+
+// arm starts the timer that flushes, syncs by interval, and marks when idle.
+func (l *Log) arm() {
+	d := l.opts.MarkDelay
+	if p := l.opts.Policy; p.kind == policyInterval {
+		if l.unsynced() > 0 {
+			d = p.interval
+		}
+	}
+	if d < 0 || l.cur == nil || l.unsynced() == 0 && l.marked == l.durable.Load() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.armed || l.closed {
+		return
+	}
+	l.armed = true
+	seen := l.stats.groups.Load()
+	if l.timer == nil {
+		l.timer = time.AfterFunc(d, func() { l.exec(l.tick) })
+	} else {
+		l.timer.Reset(d)
+	}
+	l.armedAt = seen
+}
+
+// tick is what the leader does when the timer fired.
+func (l *Log) tick() error {
+	l.mu.Lock()
+	l.armed = false
+	idle := l.armedAt == l.stats.groups.Load()
+	l.mu.Unlock()
+	if l.Err() != nil || l.cur == nil {
+		return nil
+	}
+	err := l.writeOut(l.opts.Policy.kind == policyInterval)
+	if err == nil && idle && l.marked < l.durable.Load() && l.unsynced() == 0 && l.room(0) {
+		err = l.putMark(0, false)
+	}
+	if err != nil {
+		l.poisonWith(err)
+		return err
+	}
+	if l.unsynced() > 0 && l.opts.Policy.kind == policyInterval || l.marked < l.durable.Load() && !idle {
+		l.arm()
+	}
+	return nil
+}

@@ -1,0 +1,301 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/forebaydb/forebay/internal/editlog"
+	"github.com/forebaydb/forebay/vfs"
+	"github.com/forebaydb/forebay/wal/frame"
+)
+
+// Position names a record of a history: the last one that a reader has seen.
+// The zero Position is before the first record.
+type Position struct {
+	Epoch uint64
+	LSN   LSN
+}
+
+// notify wakes readers that wait for durable records.
+func (l *Log) notify() {
+	l.histMu.Lock()
+	if l.wait != nil {
+		close(l.wait)
+		l.wait = nil
+	}
+	l.histMu.Unlock()
+}
+
+// Tail reads durable records in LSN order, beside appends. It is used by one
+// goroutine at a time.
+type Tail struct {
+	l    *Log
+	at   Position
+	gen  uint64
+	sp   *span
+	f    vfs.File
+	r    frame.Reader
+	size int64
+	fr   *frame.Frame
+	recs [][]byte // records of fr that are still to be returned
+	from int
+}
+
+// NewTail returns a reader of the records behind from. ErrDiverged says that
+// from is of a history that was cut off, a *CompactedError that records behind
+// it are no longer held.
+func (l *Log) NewTail(from Position) (*Tail, error) {
+	t := &Tail{l: l, at: from}
+	l.histMu.Lock()
+	defer l.histMu.Unlock()
+	return t, l.checkPosition(t)
+}
+
+// checkPosition validates where t stands; histMu is held.
+func (l *Log) checkPosition(t *Tail) error {
+	t.gen = l.gen
+	at := t.at
+	if at.LSN > l.durable.Load() {
+		return fmt.Errorf("%w: LSN %d of epoch %d; the log ends at %d", ErrDiverged, at.LSN, at.Epoch, l.durable.Load())
+	}
+	oldest := l.floor.LSN + 1
+	for i := len(l.hist) - 1; i >= 0; i-- {
+		sp := l.hist[i]
+		if !sp.live && sp.last+1 == oldest {
+			oldest = sp.first
+		}
+	}
+	if at.LSN+1 < oldest {
+		return &CompactedError{Oldest: oldest}
+	}
+	if at.LSN == 0 {
+		return nil
+	}
+	epoch := l.epochAt(at.LSN)
+	if epoch != 0 && epoch != at.Epoch {
+		return fmt.Errorf("%w: LSN %d is of epoch %d here, not %d", ErrDiverged, at.LSN, epoch, at.Epoch)
+	}
+	return nil
+}
+
+// epochAt returns the epoch of record lsn, or 0 when it is not known any more;
+// histMu is held.
+func (l *Log) epochAt(lsn LSN) uint64 {
+	if lsn == l.floor.LSN {
+		return l.floor.Epoch
+	}
+	for i, sp := range l.hist {
+		if lsn >= sp.first && (lsn <= sp.last || i == len(l.hist)-1) {
+			return sp.epochOf(lsn)
+		}
+	}
+	return 0
+}
+
+// EpochAt returns the epoch in which record lsn was committed, or 0 when the
+// log does not hold it.
+func (l *Log) EpochAt(lsn LSN) uint64 {
+	l.histMu.Lock()
+	defer l.histMu.Unlock()
+	if lsn > l.assigned.Load() {
+		return 0
+	}
+	return l.epochAt(lsn)
+}
+
+// Next waits for the next durable record and returns its position and bytes,
+// which are valid until the next call. Errors: ctx's, ErrClosed, ErrPoisoned
+// when no more will come, ErrDiverged after a cut below the reader's position,
+// *CompactedError, *CorruptionError.
+func (t *Tail) Next(ctx context.Context) (Position, []byte, error) {
+	if t.from < len(t.recs) {
+		return t.pop(), t.recs[t.from-1], nil
+	}
+	for {
+		if err := t.ready(ctx); err != nil {
+			return t.at, nil, err
+		}
+		if err := t.fill(); err != nil {
+			return t.at, nil, err
+		}
+		if len(t.recs) > 0 {
+			return t.pop(), t.recs[t.from-1], nil
+		}
+	}
+}
+
+func (t *Tail) pop() Position {
+	t.from++
+	t.at.LSN++
+	t.at.Epoch = t.sp.epochOf(t.at.LSN)
+	return t.at
+}
+
+// ready waits until record at+1 is durable and finds the file that holds it.
+func (t *Tail) ready(ctx context.Context) error {
+	l := t.l
+	for {
+		l.histMu.Lock()
+		if t.gen != l.gen {
+			t.drop()
+			if err := l.checkPosition(t); err != nil {
+				l.histMu.Unlock()
+				return err
+			}
+		}
+		if t.at.LSN < l.durable.Load() {
+			err := t.place()
+			l.histMu.Unlock()
+			return err
+		}
+		if l.wait == nil {
+			l.wait = make(chan struct{})
+		}
+		wait := l.wait
+		l.histMu.Unlock()
+		if err := l.Err(); err != nil {
+			return err
+		}
+		if l.isClosed() {
+			return ErrClosed
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// place makes t.sp the span that holds record at+1; histMu is held.
+func (t *Tail) place() error {
+	want := t.at.LSN + 1
+	for i, sp := range t.l.hist {
+		if want >= sp.first && (want <= sp.last || i == len(t.l.hist)-1) {
+			if t.sp != sp {
+				t.drop()
+				t.sp = sp
+				sp.refs++
+			}
+			return nil
+		}
+	}
+	return t.l.checkPosition(t)
+}
+
+// drop lets go of the file; histMu is held.
+func (t *Tail) drop() {
+	if t.sp != nil {
+		t.sp.refs--
+	}
+	if t.f != nil {
+		t.f.Close()
+	}
+	t.sp, t.f, t.recs, t.from = nil, nil, nil, 0
+}
+
+// Close lets go of the reader's file.
+func (t *Tail) Close() error {
+	t.l.histMu.Lock()
+	defer t.l.histMu.Unlock()
+	t.drop()
+	return nil
+}
+
+// fill reads the frame that holds record at+1.
+func (t *Tail) fill() error {
+	t.recs, t.from = nil, 0
+	if t.f == nil {
+		if err := t.openFile(); err != nil {
+			return err
+		}
+	}
+	retried := false
+	for {
+		fr, end, err := t.r.Next()
+		if err != nil {
+			return err
+		}
+		if end != nil {
+			if retried {
+				return &CorruptionError{File: join(t.l.dir, FileName(t.sp.meta.Number)), Offset: end.Offset, Reason: fmt.Sprintf("record %d is durable and does not verify: %s", t.at.LSN+1, end.Reason)}
+			}
+			// What was read ahead may be older than what is durable now.
+			retried = true
+			size, err := t.f.Size()
+			if err != nil {
+				return err
+			}
+			t.r.Limit(size)
+			continue
+		}
+		if fr.Kind != frame.KindData || fr.Next() <= t.at.LSN+1 {
+			continue
+		}
+		return t.take(fr)
+	}
+}
+
+// take copies the wanted records of a frame.
+func (t *Tail) take(fr *frame.Frame) error {
+	t.l.histMu.Lock()
+	limit := t.l.durable.Load()
+	if t.sp != t.l.hist[len(t.l.hist)-1] {
+		limit = min(limit, t.sp.last)
+	}
+	t.l.histMu.Unlock()
+	return fr.EachRecord(func(lsn LSN, _ uint64, rec []byte) error {
+		if lsn > t.at.LSN && lsn <= limit {
+			t.recs = append(t.recs, append([]byte(nil), rec...))
+		}
+		return nil
+	})
+}
+
+// openFile opens t.sp's file at, or before, the frame that holds record at+1.
+func (t *Tail) openFile() error {
+	path := join(t.l.dir, FileName(t.sp.meta.Number))
+	f, err := t.l.fsys.Open(path, vfs.ReadOnly)
+	if err != nil {
+		return err
+	}
+	head, size, err := editlog.ReadHeader(f, path)
+	if err == nil && (head.Salt != t.sp.meta.Salt || head.Number != t.sp.meta.Number) {
+		err = &CorruptionError{File: path, Offset: 0, Reason: "header is of another file"}
+	}
+	if err != nil {
+		f.Close()
+		if errors.Is(err, frame.ErrNoHeader) {
+			err = &CorruptionError{File: path, Offset: 0, Reason: "file header does not verify"}
+		}
+		return err
+	}
+	t.f = f
+	t.r.Reset(f, size, head)
+	t.l.histMu.Lock()
+	index := t.sp.index
+	t.l.histMu.Unlock()
+	if index == 0 {
+		return nil
+	}
+	t.r.SeekTo(index)
+	fr, _, err := t.r.Next()
+	if err != nil {
+		return err
+	}
+	t.r.SeekTo(head.Start())
+	if fr == nil || fr.Kind != frame.KindIndex {
+		return nil // a damaged index costs time alone
+	}
+	entries, err := frame.DecodeIndex(fr.Payload)
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if e.LSN <= t.at.LSN+1 {
+			t.r.SeekTo(e.Offset)
+		}
+	}
+	return nil
+}

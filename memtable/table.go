@@ -1,0 +1,115 @@
+// Package memtable is the ordered table of versions in memory: where a commit
+// is found between the log and the segments.
+//
+// A Table is filled by one goroutine, the commit leader, and read by any
+// number at once without a lock. It keeps every version, in the order of
+// base.Compare; a reader asks for what is at or below its LSN. Nothing is ever
+// removed: a table is frozen, settled into a segment and dropped as a whole.
+//
+// The versions lie in an arena of byte chunks and the index in slices of
+// numbers, so that however many entries there are the garbage collector has a
+// few dozen objects to look at. A new table allocates nothing, and its chunks
+// double from 4 KiB: a store that is opened and closed pays for what it wrote.
+package memtable
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/forebaydb/forebay/internal/base"
+)
+
+var (
+	// ErrDuplicate says that the key already has a version with this LSN.
+	// Batches are collapsed when they are encoded, so that it is seen only
+	// in a log record that no Forebay wrote.
+	ErrDuplicate = errors.New("memtable: key twice at one LSN")
+	// ErrInvalid says that a key, a value or a kind is not one that a batch
+	// may hold.
+	ErrInvalid = errors.New("memtable: invalid entry")
+)
+
+// Table is an ordered table of versions. One goroutine at a time calls Add;
+// all other methods may be called by any number of goroutines at the same
+// time, and see at least every entry whose Add returned before their call.
+type Table struct {
+	arena arena
+	index index
+
+	count  atomic.Int64
+	bytes  atomic.Int64
+	minLSN atomic.Uint64
+	maxLSN atomic.Uint64
+}
+
+// New returns an empty table. capacity is about how many bytes it is expected
+// to hold before it is frozen, 0 if unknown; it bounds how much memory is
+// taken at a time, not what the table holds.
+func New(capacity int) *Table {
+	t := new(Table)
+	t.arena.max = chunkMax
+	if capacity > 0 {
+		t.arena.max = min(max(capacity/16, chunkMin), chunkMax)
+	}
+	return t
+}
+
+// Add enters one version. It copies key and value. LSNs may come in any order.
+// On an error, which is ErrDuplicate, ErrInvalid or ErrFull, the table holds
+// what it held before.
+func (t *Table) Add(lsn base.LSN, kind base.Kind, key, value []byte) error {
+	switch {
+	case len(key) == 0 || len(key) > base.MaxKeySize:
+		return fmt.Errorf("%w: key of %d bytes", ErrInvalid, len(key))
+	case len(value) > base.MaxValueSize:
+		return fmt.Errorf("%w: value of %d bytes", ErrInvalid, len(value))
+	case kind != base.KindPut && kind != base.KindDelete:
+		return fmt.Errorf("%w: %s", ErrInvalid, kind)
+	}
+	if err := t.index.insert(&t.arena, lsn, kind, key, value); err != nil {
+		return err
+	}
+	n := t.count.Load()
+	if n == 0 || lsn < t.minLSN.Load() {
+		t.minLSN.Store(lsn)
+	}
+	if lsn > t.maxLSN.Load() {
+		t.maxLSN.Store(lsn)
+	}
+	t.count.Store(n + 1)
+	if size := int64(t.arena.size + t.index.size()); size != t.bytes.Load() {
+		t.bytes.Store(size)
+	}
+	return nil
+}
+
+// Get returns the newest version of key with an LSN at or below lsn; ok says
+// whether there is one. A delete is a version: its value is empty and its kind
+// base.KindDelete. The value is the table's own memory: it never changes, lives
+// as long as the caller holds it, and must not be changed. Get allocates
+// nothing.
+func (t *Table) Get(key []byte, lsn base.LSN) (value []byte, kind base.Kind, entryLSN base.LSN, ok bool) {
+	addr, ok := t.index.ceiling(&t.arena, key, lsn)
+	if !ok {
+		return nil, 0, 0, false
+	}
+	e := t.arena.at(addr)
+	if !bytes.Equal(e.key(), key) {
+		return nil, 0, 0, false
+	}
+	return e.value(), e.kind(), e.lsn(), true
+}
+
+// Bytes returns how much memory the table has taken for entries and index.
+func (t *Table) Bytes() int64 { return t.bytes.Load() }
+
+// Len returns the number of versions.
+func (t *Table) Len() int { return int(t.count.Load()) }
+
+// MinLSN returns the lowest LSN of all versions, 0 if there are none.
+func (t *Table) MinLSN() base.LSN { return t.minLSN.Load() }
+
+// MaxLSN returns the highest LSN of all versions, 0 if there are none.
+func (t *Table) MaxLSN() base.LSN { return t.maxLSN.Load() }

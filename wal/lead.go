@@ -81,7 +81,7 @@ func (l *Log) Submit(r *Request) error {
 	if err := check(r); err != nil {
 		return err
 	}
-	g, lead, err := l.enqueue(r, true)
+	g, lead, _, err := l.enqueue(r, true)
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func check(r *Request) error {
 
 // do enqueues r, leads if it must, and waits.
 func (l *Log) do(r *Request) error {
-	g, lead, err := l.enqueue(r, false)
+	g, lead, first, err := l.enqueue(r, false)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (l *Log) do(r *Request) error {
 		l.lead(g)
 		return r.err
 	}
-	if g.reqs[0] == r { // only the first may be told to lead
+	if first { // only the first may be told to lead
 		select {
 		case <-g.lead:
 			l.leadOpen(g)
@@ -146,11 +146,11 @@ func (l *Log) do(r *Request) error {
 func (l *Log) exec(fn func() error) error { return l.do(&Request{fn: fn}) }
 
 // enqueue joins r to the open group, or makes its caller the leader.
-func (l *Log) enqueue(r *Request, async bool) (g *group, lead bool, err error) {
+func (l *Log) enqueue(r *Request, async bool) (g *group, lead, first bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return nil, false, ErrClosed
+		return nil, false, false, ErrClosed
 	}
 	if !l.leading {
 		l.leading = true
@@ -159,14 +159,14 @@ func (l *Log) enqueue(r *Request, async bool) (g *group, lead bool, err error) {
 			g.done = make(chan struct{})
 		}
 		r.g = g
-		return g, true, nil
+		return g, true, true, nil
 	}
 	if l.open == nil {
 		l.open = &group{done: make(chan struct{}), lead: make(chan struct{}, 1), async: async, reqs: make([]*Request, 0, 16)}
 	}
 	l.open.reqs = append(l.open.reqs, r)
 	r.g = l.open
-	return l.open, false, nil
+	return l.open, false, len(l.open.reqs) == 1, nil
 }
 
 // lead commits a group that nobody can join any more, and hands leadership on.
@@ -475,4 +475,24 @@ func (l *Log) tick() error {
 		l.arm()
 	}
 	return nil
+}
+
+// Append appends one record durably and returns its LSN.
+func (l *Log) Append(rec []byte) (LSN, error) {
+	r := &Request{Records: []Record{{Data: rec}}}
+	err := l.Commit(r)
+	return r.First, err
+}
+
+// Sync returns when everything committed before it is durable. When ctx ends
+// first, it returns ctx's error and the sync goes on.
+func (l *Log) Sync(ctx context.Context) error {
+	if ctx.Done() == nil {
+		return l.do(&Request{})
+	}
+	r := &Request{}
+	if err := l.Submit(r); err != nil {
+		return err
+	}
+	return l.Wait(ctx, r)
 }

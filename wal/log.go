@@ -120,7 +120,7 @@ func Open(dir string, opts *Options) (*Log, error) {
 
 // openAlone takes the lock and opens the catalog of a log without an engine.
 func (l *Log) openAlone() error {
-	if err := l.fsys.MkdirAll(l.dir); err != nil {
+	if err := vfs.MkdirDurable(l.fsys, l.dir); err != nil {
 		return err
 	}
 	lock, err := l.fsys.Lock(join(l.dir, "LOCK"))

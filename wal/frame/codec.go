@@ -40,7 +40,7 @@ var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
 })
 
 var zstdDecoder = sync.OnceValue(func() *zstd.Decoder {
-	d, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBigPayload))
+	d, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBigPayload), zstd.WithDecodeAllCapLimit(true))
 	return d
 })
 
@@ -86,11 +86,7 @@ func (c Codec) decompress(dst, src []byte, raw int) ([]byte, error) {
 		}
 		out, err = s2.Decode(dst[:raw], src)
 	case CodecZstd:
-		var h zstd.Header
-		if h.Decode(src) != nil || !h.HasFCS || h.FrameContentSize != uint64(raw) {
-			return nil, errDecompress
-		}
-		out, err = zstdDecoder().DecodeAll(src, dst)
+		out, err = zstdDecoder().DecodeAll(src, dst[:0:raw]) // limited to raw bytes
 	default:
 		return nil, errDecompress
 	}

@@ -143,39 +143,34 @@ func (r *Reader) Get(key []byte, lsn base.LSN) (value []byte, kind base.Kind, at
 		return nil, 0, 0, false, err
 	}
 	i := x.find(key, lsn)
-	value, kind, at, found, past, err := r.getInBlock(x, i, key, lsn)
-	if past && i+1 < len(x.blocks) && bytes.Equal(x.key(i+1), key) {
+	l, err := r.getInBlock(x, i, key, lsn)
+	if l.past && i+1 < len(x.blocks) && bytes.Equal(x.key(i+1), key) {
 		// The versions of key go on in the next block.
-		value, kind, at, found, _, err = r.getInBlock(x, i+1, key, lsn)
+		l, err = r.getInBlock(x, i+1, key, lsn)
 	}
-	return value, kind, at, found, err
+	return l.value, l.kind, l.lsn, l.found, err
 }
 
-// getInBlock is Get in data block i. past says that all of it lies before.
-func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN) (value []byte, kind base.Kind, at base.LSN, found, past bool, err error) {
+// getInBlock is Get in data block i.
+func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN) (lookup, error) {
 	off, n := x.block(i)
 	payload, s, err := r.cached(off, n, kindData)
 	if err != nil {
-		return nil, 0, 0, false, false, err
+		return lookup{}, err
 	}
 	defer s.release()
 	var b blockIter
-	var keyRoom [128]byte
-	b.key = keyRoom[:0]
-	if !b.init(payload) || !b.seekGE(key, lsn) {
-		if b.bad {
-			return nil, 0, 0, false, false, r.corruptBlock(off)
-		}
-		return nil, 0, 0, false, true, nil
+	if !b.init(payload) {
+		return lookup{}, r.corruptBlock(off)
 	}
-	if !bytes.Equal(b.key, key) {
-		return nil, 0, 0, false, false, nil
+	l, ok := b.get(key, lsn)
+	if !ok {
+		return lookup{}, r.corruptBlock(off)
 	}
-	value = b.value
-	if s != nil { // it lies in memory that is used again
-		value = append(make([]byte, 0, len(value)), value...)
+	if s != nil && l.found { // it lies in memory that is used again
+		l.value = append(make([]byte, 0, len(l.value)), l.value...)
 	}
-	return value, b.kind, b.lsn, true, false, nil
+	return l, nil
 }
 
 func (r *Reader) mayContain(key []byte) (bool, error) {

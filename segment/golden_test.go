@@ -1,0 +1,74 @@
+package segment
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/forebaydb/forebay/internal/base"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// goldenVersions is what every golden file holds: a few fruits with a history,
+// then enough rows for several blocks.
+func goldenVersions() []version {
+	vs := []version{
+		{"apple", 12, base.KindPut, "red"},
+		{"apple", 7, base.KindDelete, ""},
+		{"apple", 3, base.KindPut, "green"},
+		{"banana", 4, base.KindPut, ""},
+		{"cherry", 1 << 40, base.KindPut, strings.Repeat("dark ", 100)},
+	}
+	for i := range 100 {
+		vs = append(vs, version{fmt.Sprintf("row%05d", i), uint64(20 + i%7), base.KindPut, fmt.Sprintf("value of row %d", i)})
+	}
+	return vs
+}
+
+// TestGolden opens files that were written when the format was fixed. They must
+// open and hold the same for ever; -update is for a new format version alone.
+// That the writer still makes the same bytes is asked where no compressor's
+// choices are among them.
+func TestGolden(t *testing.T) {
+	for _, g := range []struct {
+		name string
+		opts WriterOptions
+	}{
+		{"v1-none.seg", WriterOptions{Compression: NoCompression, BlockSize: 1024}},
+		{"v1-s2.seg", WriterOptions{Compression: S2, BlockSize: 1024}},
+		{"v1-zstd.seg", WriterOptions{Compression: Zstd, BlockSize: 1024}},
+		{"v1-nofilter.seg", WriterOptions{Compression: NoCompression, FilterBitsPerKey: -1}},
+	} {
+		t.Run(g.name, func(t *testing.T) {
+			file := filepath.Join("testdata", g.name)
+			made, _ := build(t, testID, g.opts, goldenVersions())
+			if *update {
+				require.NoError(t, os.MkdirAll("testdata", 0o700))
+				require.NoError(t, os.WriteFile(file, made, 0o600))
+			}
+			b, err := os.ReadFile(file)
+			require.NoError(t, err)
+			r, err := openBytes(b, Options{})
+			require.NoError(t, err)
+			got, err := scan(r)
+			require.NoError(t, err)
+			require.True(t, slices.Equal(goldenVersions(), got))
+			require.NoError(t, r.Verify(t.Context()))
+			value, kind, at, found, err := r.Get([]byte("apple"), 11)
+			require.NoError(t, err)
+			require.True(t, found)
+			require.Equal(t, version{"apple", 7, base.KindDelete, ""}, version{"apple", at, kind, string(value)})
+			if g.opts.Compression == NoCompression {
+				require.True(t, bytes.Equal(b, made), "the writer makes other bytes than it did")
+			}
+		})
+	}
+}

@@ -30,7 +30,7 @@ const (
 // published, and never changes. Chunks are found by number through a table
 // that is replaced as a whole when it grows; they hold no pointers.
 //
-// One goroutine adds; any number read. A reader that met an address loads the
+// Address 0 is none. One goroutine adds; any number read. A reader that met an address loads the
 // table after it, and so finds the chunk.
 type arena struct {
 	chunks atomic.Pointer[[][]byte]
@@ -59,6 +59,12 @@ func (e entry) value() []byte {
 func (a *arena) at(addr uint32) entry {
 	chunks := *a.chunks.Load()
 	return entry(chunks[addr>>unitBits][addr&(1<<unitBits-1)*unit:])
+}
+
+// compare orders the entry at an address against (key, lsn).
+func (a *arena) compare(addr uint32, key []byte, lsn base.LSN) int {
+	e := a.at(addr)
+	return base.Compare(e.key(), e.lsn(), key, lsn)
 }
 
 // add writes an entry and returns its address.
@@ -97,14 +103,21 @@ func (a *arena) alloc(n int) (uint32, []byte, error) {
 	if own {
 		next = n
 	}
+	if len(chunks) == 0 {
+		// Address 0 is none.
+		chunks = append(chunks, make([]byte, next+unit))
+		a.chunks.Store(&chunks)
+		a.size, a.cur, a.used = next+unit, 0, n+unit
+		return 1, chunks[0][unit : unit+n], nil
+	}
 	// Readers hold shorter slices of the same array, and do not reach the
 	// element that append sets.
 	chunks = append(chunks, make([]byte, next))
 	a.chunks.Store(&chunks)
 	a.size += next
-	if last := len(chunks) - 1; !own || last == 0 {
+	last := len(chunks) - 1
+	if !own {
 		a.cur, a.used = last, n
-		return uint32(last) << unitBits, chunks[last][:n], nil
 	}
-	return uint32(len(chunks)-1) << unitBits, chunks[len(chunks)-1], nil
+	return uint32(last) << unitBits, chunks[last][:n], nil
 }

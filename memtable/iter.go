@@ -2,46 +2,103 @@ package memtable
 
 import "github.com/forebaydb/forebay/internal/base"
 
-type iter struct {
-	t *Table
-	n uint32
-	e entry
-}
-
-// NewIter returns an iterator over all versions.
+// NewIter returns an iterator over all versions. What it stands on and returns
+// is the table's own memory, which never changes and must not be changed; it
+// stays valid beyond the next move, as long as the caller holds it. The walk
+// sees at least what was in the table at the last positioning call. Err is
+// always nil, and Close need not be called.
 func (t *Table) NewIter() base.Iterator { return &iter{t: t} }
 
-func (i *iter) stand(n uint32) bool {
-	i.n, i.e = n, nil
-	if n == 0 {
+// iter stands on a position of a leaf, in the order that the leaf had when it
+// came there. If the leaf is split meanwhile, it walks on in the old one.
+type iter struct {
+	t     *Table
+	leaf  *leaf // nil: it stands nowhere
+	order uint64
+	pos   int
+	entry entry
+}
+
+// enter goes to a leaf; nil is allowed.
+func (i *iter) enter(l *leaf) {
+	i.leaf = l
+	if l != nil {
+		i.order = l.order.Load()
+	}
+}
+
+// load takes the entry at pos, which may be one beyond either end of the leaf:
+// then it is in the next leaf.
+func (i *iter) load() bool {
+	switch {
+	case i.leaf == nil:
+	case i.pos < 0:
+		i.turn(i.leaf.prev.Load())
+		i.pos = count(i.order) - 1
+	case i.pos >= count(i.order):
+		i.turn(i.leaf.next.Load())
+		i.pos = 0
+	}
+	if i.leaf == nil {
+		i.entry = nil
 		return false
 	}
-	i.e = i.t.arena.at(i.t.index.node(n)[wordAddr].Load())
+	i.entry = i.t.arena.at(i.leaf.addrs[place(i.order, i.pos)])
 	return true
 }
 
-func (i *iter) First() bool { return i.stand(i.t.index.head[0].Load()) }
-func (i *iter) Last() bool  { return i.stand(i.t.index.tail.Load()) }
+func (i *iter) turn(ref uint32) {
+	if ref == 0 {
+		i.leaf = nil
+		return
+	}
+	i.enter(i.t.index.leaves.at(ref))
+}
+
+func (i *iter) First() bool {
+	i.enter(i.t.index.edge(false))
+	i.pos = 0
+	return i.load()
+}
+
+func (i *iter) Last() bool {
+	i.enter(i.t.index.edge(true))
+	i.pos = count(i.order) - 1
+	return i.load()
+}
+
 func (i *iter) SeekGE(key []byte, lsn base.LSN) bool {
-	var s [maxHeight]uint32
-	n, _ := i.t.index.find(&i.t.arena, key, lsn, &s)
-	return i.stand(n)
+	i.seek(key, lsn)
+	return i.load()
 }
+
 func (i *iter) SeekLT(key []byte, lsn base.LSN) bool {
-	var s [maxHeight]uint32
-	i.t.index.find(&i.t.arena, key, lsn, &s)
-	return i.stand(s[0])
+	i.seek(key, lsn)
+	i.pos--
+	return i.load()
 }
+
+func (i *iter) seek(key []byte, lsn base.LSN) {
+	i.enter(i.t.index.find(&i.t.arena, key, lsn))
+	if i.leaf != nil {
+		i.pos, _ = i.leaf.search(&i.t.arena, i.order, key, lsn)
+	}
+}
+
 func (i *iter) Next() bool {
-	return i.n != 0 && i.stand(i.t.index.next(i.n, 0))
+	i.pos++
+	return i.load()
 }
+
 func (i *iter) Prev() bool {
-	return i.n != 0 && i.stand(i.t.index.node(i.n)[wordPrev].Load())
+	i.pos--
+	return i.load()
 }
-func (i *iter) Valid() bool     { return i.e != nil }
-func (i *iter) Key() []byte     { return i.e.key() }
-func (i *iter) LSN() base.LSN   { return i.e.lsn() }
-func (i *iter) Kind() base.Kind { return i.e.kind() }
-func (i *iter) Value() []byte   { return i.e.value() }
+
+func (i *iter) Valid() bool     { return i.leaf != nil }
+func (i *iter) Key() []byte     { return i.entry.key() }
+func (i *iter) LSN() base.LSN   { return i.entry.lsn() }
+func (i *iter) Kind() base.Kind { return i.entry.kind() }
+func (i *iter) Value() []byte   { return i.entry.value() }
 func (i *iter) Err() error      { return nil }
 func (i *iter) Close() error    { return nil }

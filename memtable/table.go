@@ -91,8 +91,8 @@ func (t *Table) Add(lsn base.LSN, kind base.Kind, key, value []byte) error {
 // as long as the caller holds it, and must not be changed. Get allocates
 // nothing.
 func (t *Table) Get(key []byte, lsn base.LSN) (value []byte, kind base.Kind, entryLSN base.LSN, ok bool) {
-	addr, ok := t.index.ceiling(&t.arena, key, lsn)
-	if !ok {
+	addr := t.index.ceiling(&t.arena, key, lsn)
+	if addr == 0 {
 		return nil, 0, 0, false
 	}
 	e := t.arena.at(addr)

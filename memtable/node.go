@@ -1,0 +1,155 @@
+package memtable
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/forebaydb/forebay/internal/base"
+)
+
+// fan is the number of entries of a leaf and of separators of an inner node:
+// as many as one 64-bit word can order.
+const fan = 14
+
+// keys is the part that leaves and inner nodes share: up to fan places, each
+// with the address of an entry, and the order of the places.
+//
+// A place is filled once, before the order that names it is stored, and does
+// not change: who loads the order may read every place below its count. So an
+// insert into a node is one atomic store, and a reader never sees half of it.
+type keys struct {
+	// order is the count, in its lowest 4 bits, and above it in ascending
+	// order of their entries the numbers of the places, 4 bits each.
+	order atomic.Uint64
+	// heads are 8 bytes of each key, from skip on, as a big-endian number;
+	// shorter keys are filled up with zeros. Different heads order as their
+	// keys do; only for equal ones must the entries be looked at.
+	heads [fan]uint64
+	addrs [fan]uint32
+	// skip is the length of a prefix that all keys share that may ever come
+	// here: the common prefix of the two bounds of the node.
+	skip uint32
+}
+
+// leaf is a node of entries: 192 bytes, three cache lines. next and prev are
+// its neighbours, as they are now while the leaf is in the tree, and as they
+// were when it was replaced afterwards; 0 is none.
+type leaf struct {
+	keys
+	next, prev atomic.Uint32
+}
+
+// inner is a node of separators. Below separator p lies kids[place of p], with
+// everything at or after its entry; first has what is before all of them.
+type inner struct {
+	keys
+	first atomic.Uint32
+	kids  [fan]atomic.Uint32
+}
+
+func count(order uint64) int { return int(order & 15) }
+
+// place returns the number of the place at a position.
+func place(order uint64, pos int) int { return int(order >> (4 + 4*pos) & 15) }
+
+// insertPlace returns order with a place inserted at a position.
+func insertPlace(order uint64, pos, place int) uint64 {
+	shift := 4 + 4*pos
+	low := order & (1<<shift - 1)
+	high := order >> shift << (shift + 4)
+	return (low | uint64(place)<<shift | high) + 1
+}
+
+// headOf returns the head of a key in a node with that skip. A key within the
+// bounds of the node has at least that length.
+func headOf(key []byte, skip uint32) uint64 {
+	k := key[skip:]
+	if len(k) >= 8 {
+		return binary.BigEndian.Uint64(k)
+	}
+	var b [8]byte
+	copy(b[:], k)
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// search returns the number of entries of the node before (key, lsn), counting
+// by the given order, and whether the one behind them is (key, lsn).
+func (k *keys) search(a *arena, order uint64, key []byte, lsn base.LSN) (pos int, same bool) {
+	head := headOf(key, k.skip)
+	var less, equal uint64
+	n := count(order)
+	for _, h := range k.heads[:n] {
+		_, b := bits.Sub64(h, head, 0)
+		less += b
+		if h == head {
+			equal++
+		}
+	}
+	pos = int(less)
+	if equal == 0 {
+		return pos, false
+	}
+	// The first is tried first: among versions of one key the newest is wanted.
+	for mid, end := pos, pos+int(equal); pos < end; mid = (pos + end) / 2 {
+		switch c := a.compare(k.addrs[place(order, mid)], key, lsn); {
+		case c < 0:
+			pos = mid + 1
+		case c > 0:
+			end = mid
+		default:
+			return mid, true
+		}
+	}
+	return pos, false
+}
+
+// put fills the next free place and names it at position pos. The caller saw
+// to it that there is one.
+func (k *keys) put(pos int, head uint64, addr uint32) {
+	order := k.order.Load()
+	n := count(order)
+	k.heads[n], k.addrs[n] = head, addr
+	k.order.Store(insertPlace(order, pos, n))
+}
+
+// slab holds nodes of one type in slices that double up to a limit. A
+// reference is a slice's number and a position; 0 is none.
+type slab[T any] struct {
+	slices atomic.Pointer[[][]T]
+	used   int // of the last slice
+	total  int
+}
+
+const (
+	slabBits = 10
+	slabMin  = 4
+	slabMax  = 1 << slabBits
+)
+
+func (s *slab[T]) at(ref uint32) *T {
+	return &(*s.slices.Load())[ref>>slabBits][ref&(slabMax-1)]
+}
+
+func (s *slab[T]) add() (uint32, *T) {
+	var slices [][]T
+	if p := s.slices.Load(); p != nil {
+		slices = *p
+	}
+	last := len(slices) - 1
+	if last < 0 || s.used == len(slices[last]) {
+		next := min(max(s.total, slabMin), slabMax)
+		// As in the arena, readers do not reach the new element.
+		slices = append(slices, make([]T, next))
+		s.slices.Store(&slices)
+		s.total += next
+		last++
+		s.used = 0
+		if last == 0 {
+			s.used = 1 // Reference 0 is none.
+		}
+	}
+	ref := uint32(last)<<slabBits | uint32(s.used)
+	s.used++
+	return ref, &slices[last][ref&(slabMax-1)]
+}

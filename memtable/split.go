@@ -1,0 +1,202 @@
+package memtable
+
+import (
+	"unsafe"
+)
+
+const (
+	leafSize  = int(unsafe.Sizeof(leaf{}))
+	innerSize = int(unsafe.Sizeof(inner{}))
+)
+
+// skipStep is by how many bytes the common prefix of a node's bounds must
+// have grown before it is made use of: up to there the heads still tell keys
+// apart, and need not be read again from the entries.
+const skipStep = 4
+
+// skipFor returns the skip of a node from lo to hi that replaces one with
+// another skip and wider bounds.
+func (a *arena) skipFor(old, lo, hi uint32) uint32 {
+	if lo == 0 || hi == 0 {
+		return old
+	}
+	p, q := a.at(lo).key(), a.at(hi).key()
+	n := 0
+	for n < len(p) && n < len(q) && p[n] == q[n] {
+		n++
+	}
+	if uint32(n) < old+skipStep {
+		return old
+	}
+	return uint32(n)
+}
+
+// run is what a full node and the entry that does not fit in it hold, in
+// order.
+type run struct {
+	heads [fan + 1]uint64
+	addrs [fan + 1]uint32
+}
+
+func (r *run) collect(a *arena, k *keys, pos int, addr uint32) {
+	order := k.order.Load()
+	for i, from := 0, 0; i <= fan; i++ {
+		if i == pos {
+			r.heads[i], r.addrs[i] = headOf(a.at(addr).key(), k.skip), addr
+			continue
+		}
+		at := place(order, from)
+		r.heads[i], r.addrs[i] = k.heads[at], k.addrs[at]
+		from++
+	}
+}
+
+// fill makes k a new node of r's elements from i to before j. Nobody has seen
+// k yet.
+func (k *keys) fill(a *arena, r *run, i, j int, old, skip uint32) {
+	k.skip = skip
+	order := uint64(j - i)
+	for at := range j - i {
+		k.heads[at], k.addrs[at] = r.heads[i+at], r.addrs[i+at]
+		if skip != old {
+			k.heads[at] = headOf(a.at(k.addrs[at]).key(), skip)
+		}
+		order |= uint64(at) << (4 + 4*at)
+	}
+	k.order.Store(order)
+}
+
+// cut returns how many of a full leaf's entries and a new one at pos should
+// stay on the left. Places are filled in the order of the inserts, so that the
+// highest tell where the last ones went: beside a run of rising or of falling
+// entries the leaf is cut where the run goes on, and is left full behind it.
+func cut(order uint64, pos int) int {
+	at := func(pos int) int { // The age of a position: 1 is the newest.
+		if pos < 0 || pos >= fan {
+			return fan
+		}
+		return fan - place(order, pos)
+	}
+	switch {
+	case at(pos-1) == 1 && at(pos-2) == 2:
+		return min(pos+1, fan)
+	case at(pos) == 1 && at(pos+1) == 2:
+		return max(pos, 1)
+	}
+	return (fan + 1) / 2
+}
+
+// splitLeaf replaces the leaf of path, which is full, by two that hold addr
+// too, at pos. A half that is just the old leaf goes on being it.
+func (x *index) splitLeaf(a *arena, pos int, addr uint32) {
+	s := x.path[x.height-1]
+	old := x.leaves.at(s.ref)
+	order := old.order.Load()
+	var r run
+	r.collect(a, &old.keys, pos, addr)
+	n := cut(order, pos)
+	sep := r.addrs[n]
+	prev, next := old.prev.Load(), old.next.Load()
+
+	left, right := s.ref, s.ref
+	leftSkip, rightSkip := a.skipFor(old.skip, s.lo, sep), a.skipFor(old.skip, sep, s.hi)
+	if n != fan || pos != fan || leftSkip != old.skip {
+		var l *leaf
+		left, l = x.leaves.add()
+		l.fill(a, &r, 0, n, old.skip, leftSkip)
+		l.prev.Store(prev)
+	}
+	if n != 1 || pos != 0 || rightSkip != old.skip {
+		var l *leaf
+		right, l = x.leaves.add()
+		l.fill(a, &r, n, fan+1, old.skip, rightSkip)
+		l.prev.Store(left)
+		l.next.Store(next)
+	}
+	if left != s.ref {
+		x.leaves.at(left).next.Store(right)
+	}
+
+	x.publish(a, x.height-2, left, right, sep)
+	x.height = 0
+
+	switch {
+	case left == s.ref:
+		old.next.Store(right)
+	case prev != 0:
+		x.leaves.at(prev).next.Store(left)
+	}
+	switch {
+	case right == s.ref:
+		old.prev.Store(left)
+	case next != 0:
+		x.leaves.at(next).prev.Store(right)
+	}
+}
+
+// publish puts left, and right from sep on, in place of the child that path
+// takes at depth d; at depth -1 it makes a new root of them.
+func (x *index) publish(a *arena, d int, left, right, sep uint32) {
+	if d < 0 {
+		ref, n := x.inners.add()
+		n.first.Store(left)
+		n.kids[0].Store(right)
+		n.put(0, headOf(a.at(sep).key(), 0), sep)
+		x.root.Store(uint64(x.height+1)<<32 | uint64(ref))
+		return
+	}
+	n := x.inners.at(x.path[d].ref)
+	kid := x.path[d].kid
+	order := n.order.Load()
+	if free := count(order); free < fan {
+		n.kids[free].Store(right)
+		n.put(kid, headOf(a.at(sep).key(), n.skip), sep) // Step 1.
+		n.slot(order, kid).Store(left)                   // Step 2.
+		return
+	}
+	x.splitInner(a, d, left, right, sep)
+}
+
+// splitInner replaces the inner node of path at depth d, which is full, by two
+// that hold left and right in place of the child that path takes. The
+// separator in the middle moves up.
+func (x *index) splitInner(a *arena, d int, left, right, sep uint32) {
+	s := x.path[d]
+	old := x.inners.at(s.ref)
+	order := old.order.Load()
+	var r run
+	r.collect(a, &old.keys, s.kid, sep)
+	var kids [fan + 2]uint32
+	for i, from := 0, 0; i < len(kids); i, from = i+1, from+1 {
+		if from == s.kid {
+			kids[i], kids[i+1] = left, right
+			i++
+			continue
+		}
+		kids[i] = old.slot(order, from).Load()
+	}
+
+	mid := fan / 2
+	switch {
+	case s.kid == fan && s.hi == 0: // Rising inserts at the end of all.
+		mid = fan - 1
+	case s.kid == 0 && s.lo == 0: // Falling ones at the beginning.
+		mid = 1
+	}
+	up := r.addrs[mid]
+	leftRef := x.newInner(a, &r, kids[:], 0, mid, old.skip, a.skipFor(old.skip, s.lo, up))
+	rightRef := x.newInner(a, &r, kids[:], mid+1, fan+1, old.skip, a.skipFor(old.skip, up, s.hi))
+	x.publish(a, d-1, leftRef, rightRef, up)
+}
+
+// newInner makes an inner node of the separators i to before j and the
+// children around them.
+func (x *index) newInner(a *arena, r *run, kids []uint32, i, j int, old, skip uint32) uint32 {
+	ref, n := x.inners.add()
+	n.first.Store(kids[i])
+	for at := i; at < j; at++ {
+		n.kids[at-i].Store(kids[at+1])
+	}
+	n.fill(a, r, i, j, old, skip)
+	return ref
+}

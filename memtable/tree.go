@@ -1,0 +1,216 @@
+package memtable
+
+import (
+	"sync/atomic"
+
+	"github.com/forebaydb/forebay/internal/base"
+)
+
+// maxHeight is more levels than a tree can get: splits leave half-full nodes,
+// and there are fewer than 1<<32 entries.
+const maxHeight = 24
+
+// index is a B+tree of (key, LSN) over the entries of an arena. One goroutine
+// inserts; any number read.
+//
+// An insert into a node with a free place is one atomic store (see keys). A
+// full node is replaced by two new ones and then never changes again, so that
+// a reader that is still in it has all that was there when it came. The two
+// are published in its parent in two steps, each of which leaves the tree
+// whole:
+//
+//  1. a separator with the right one is inserted: who wants the upper half
+//     goes there, who wants the lower half still goes to the old node;
+//  2. the left one takes the old node's place.
+//
+// A reader that chose a child by an order from before step 1 and loaded it
+// after step 2 would look for the upper half in the left node. Therefore it
+// loads the order again after the child, and if that changed chooses anew.
+//
+// The leaves are linked both ways. The neighbours learn of a split last; until
+// then they lead to the old leaf, which leads on.
+type index struct {
+	// root is the reference of the root with the height of the tree above it:
+	// 0 is an empty tree, at height 1 the root is a leaf.
+	root   atomic.Uint64
+	leaves slab[leaf]
+	inners slab[inner]
+
+	// path is where the last insert went, from the root; its leaf is the last
+	// element. It is for the inserting goroutine alone.
+	path   [maxHeight]step
+	height int  // of path; 0 if a split made it void
+	near   bool // inserts tend to go where the one before went
+}
+
+// step is one node of a path.
+type step struct {
+	ref uint32
+	// kid counts the separators at or before what was looked for.
+	kid int
+	// lo and hi are the entries that bound the node, from lo to before hi;
+	// 0 is none.
+	lo, hi uint32
+}
+
+func (x *index) size() int { return x.leaves.total*leafSize + x.inners.total*innerSize }
+
+// slot returns the child at a position, counted from 0 for the first.
+func (n *inner) slot(order uint64, kid int) *atomic.Uint32 {
+	if kid == 0 {
+		return &n.first
+	}
+	return &n.kids[place(order, kid-1)]
+}
+
+// find returns the leaf where (key, lsn) belongs, nil in an empty tree.
+func (x *index) find(a *arena, key []byte, lsn base.LSN) *leaf {
+	root := x.root.Load()
+	if root == 0 {
+		return nil
+	}
+	ref := uint32(root)
+	for range root>>32 - 1 {
+		n := x.inners.at(ref)
+		for order := n.order.Load(); ; {
+			kid, same := n.search(a, order, key, lsn)
+			if same {
+				kid++
+			}
+			ref = n.slot(order, kid).Load()
+			again := n.order.Load()
+			if again == order {
+				break
+			}
+			order = again
+		}
+	}
+	return x.leaves.at(ref)
+}
+
+// edge returns the first or the last leaf, nil in an empty tree.
+func (x *index) edge(last bool) *leaf {
+	root := x.root.Load()
+	if root == 0 {
+		return nil
+	}
+	ref := uint32(root)
+	for range root>>32 - 1 {
+		n := x.inners.at(ref)
+		for order := n.order.Load(); ; {
+			kid := 0
+			if last {
+				kid = count(order)
+			}
+			ref = n.slot(order, kid).Load()
+			again := n.order.Load()
+			if again == order {
+				break
+			}
+			order = again
+		}
+	}
+	return x.leaves.at(ref)
+}
+
+// ceiling returns the address of the first entry at or after (key, lsn), 0 if
+// there is none.
+func (x *index) ceiling(a *arena, key []byte, lsn base.LSN) uint32 {
+	l := x.find(a, key, lsn)
+	if l == nil {
+		return 0
+	}
+	order := l.order.Load()
+	pos, _ := l.search(a, order, key, lsn)
+	if pos == count(order) {
+		next := l.next.Load()
+		if next == 0 {
+			return 0
+		}
+		l = x.leaves.at(next)
+		order, pos = l.order.Load(), 0
+	}
+	return l.addrs[place(order, pos)]
+}
+
+// insert adds an entry.
+func (x *index) insert(a *arena, lsn base.LSN, kind base.Kind, key, value []byte) error {
+	if x.root.Load() == 0 {
+		addr, err := a.add(lsn, kind, key, value)
+		if err != nil {
+			return err
+		}
+		ref, l := x.leaves.add()
+		l.put(0, headOf(key, 0), addr)
+		x.root.Store(1<<32 | uint64(ref))
+		return nil
+	}
+	near := x.stays(a, key, lsn)
+	if !near && !x.descend(a, key, lsn) {
+		return ErrDuplicate
+	}
+	l := x.leaves.at(x.path[x.height-1].ref)
+	order := l.order.Load()
+	pos, same := count(order), false
+	if !near || a.compare(l.addrs[place(order, pos-1)], key, lsn) >= 0 {
+		if pos, same = l.search(a, order, key, lsn); same {
+			return ErrDuplicate
+		}
+	}
+	addr, err := a.add(lsn, kind, key, value)
+	if err != nil {
+		return err
+	}
+	if count(order) < fan {
+		l.put(pos, headOf(key, l.skip), addr)
+		return nil
+	}
+	x.splitLeaf(a, pos, addr)
+	return nil
+}
+
+// stays says whether (key, lsn) belongs in the leaf of the last insert. That
+// is looked at only when it was so lately: it costs two comparisons.
+func (x *index) stays(a *arena, key []byte, lsn base.LSN) bool {
+	if !x.near || x.height == 0 {
+		return false
+	}
+	s := &x.path[x.height-1]
+	return (s.lo == 0 || a.compare(s.lo, key, lsn) <= 0) &&
+		(s.hi == 0 || a.compare(s.hi, key, lsn) > 0)
+}
+
+// descend sets path to the leaf where (key, lsn) belongs. It returns false if
+// it met just that as a separator.
+func (x *index) descend(a *arena, key []byte, lsn base.LSN) bool {
+	var before uint32
+	if x.height > 0 {
+		before = x.path[x.height-1].ref
+	}
+	x.height = 0
+	root := x.root.Load()
+	ref, height := uint32(root), int(root>>32)
+	var lo, hi uint32
+	for i := range height - 1 {
+		n := x.inners.at(ref)
+		order := n.order.Load()
+		kid, same := n.search(a, order, key, lsn)
+		if same {
+			return false
+		}
+		x.path[i] = step{ref, kid, lo, hi}
+		if kid > 0 {
+			lo = n.addrs[place(order, kid-1)]
+		}
+		if kid < count(order) {
+			hi = n.addrs[place(order, kid)]
+		}
+		ref = n.slot(order, kid).Load()
+	}
+	x.path[height-1] = step{ref: ref, lo: lo, hi: hi}
+	x.height = height
+	if before != 0 {
+		x.near = ref == before
+	}
+	return true
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -430,4 +431,56 @@ func TestCapacity(t *testing.T) {
 	require.NoError(t, m.Remove("a"))
 	require.NoError(t, f.Close())
 	require.NoError(t, create(t, m, "b", ReadWrite).Close())
+}
+
+// Snapshots and cuts are taken, and read and written, while the original goes
+// on. The race detector judges.
+func TestSnapshotsWhileWriting(t *testing.T) {
+	for _, hooked := range []bool{false, true} {
+		m, _ := synced(t, sec("x", 40))
+		copies := make(chan *Mem, 1000)
+		if hooked {
+			m.OnIO(func(Op) { copies <- m.Snapshot() })
+		}
+		var writers, readers sync.WaitGroup
+		for g := range 2 {
+			writers.Go(func() {
+				f, err := m.Open("a", ReadWrite)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for i := range 50 {
+					write(t, f, sec("y", 2), int64((i*7+g)%40*SectorSize))
+					if i%9 == 0 {
+						_ = f.Sync()
+					}
+					if !hooked {
+						copies <- m.Snapshot()
+					}
+				}
+			})
+		}
+		for range 2 {
+			readers.Go(func() {
+				for c := range copies {
+					before := string(c.Bytes("a"))
+					f, err := c.Open("a", ReadWrite)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					cut := c.PowerCutSeed(c.seq, NothingAssumed)
+					_, _ = f.WriteAt([]byte("!"), 777)
+					_ = cut.Bytes("a")
+					if got := string(c.Bytes("a")); got[:777] != before[:777] || got[778:] != before[778:] {
+						t.Error("a copy changed")
+					}
+				}
+			})
+		}
+		writers.Wait()
+		close(copies)
+		readers.Wait()
+	}
 }

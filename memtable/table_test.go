@@ -213,6 +213,13 @@ func TestEmpty(t *testing.T) {
 	require.LessOrEqual(t, tab.Bytes(), int64(8<<10), "one small entry takes little memory")
 }
 
+func TestGetAllocatesNothing(t *testing.T) {
+	tab := New(0)
+	fill(t, newRand(t), tab, 1000, patterns["random"])
+	e := tab.arena.at(tab.index.edge(true).addrs[0])
+	require.Zero(t, testing.AllocsPerRun(100, func() { tab.Get(e.key(), base.MaxLSN) }))
+}
+
 func TestRefuses(t *testing.T) {
 	tab := New(0)
 	require.NoError(t, tab.Add(1, base.KindPut, []byte("a"), []byte("1")))

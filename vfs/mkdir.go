@@ -6,22 +6,26 @@ import (
 	"path/filepath"
 )
 
-// MkdirDurable makes a directory and its parents, and makes the entry of each
-// that it made durable. It does nothing when dir exists.
+// MkdirDurable makes a directory and its parents and makes the entries of the
+// whole path durable, those that it found included: whoever made them may have
+// been killed before it synced them. A parent that may not be opened is passed
+// over.
 func MkdirDurable(fsys FS, dir string) error {
-	if info, err := fsys.Stat(dir); err == nil && info.Dir {
-		return nil
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if err := MkdirDurable(fsys, parent); err != nil {
-			return err
-		}
-	}
+	dir = filepath.Clean(dir)
 	if err := fsys.MkdirAll(dir); err != nil {
 		return err
 	}
-	return fsys.SyncDir(parent)
+	for {
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return nil
+		}
+		if err := fsys.SyncDir(parent); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		if parent == "." {
+			return nil
+		}
+		dir = parent
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/forebaydb/forebay/internal/base"
@@ -90,6 +91,13 @@ func openCatalog(fsys vfs.FS, dir string, rand io.Reader) (*fileCatalog, error) 
 		}
 	}
 	return c, nil
+}
+
+// hasCatalog says whether dir holds a file named as a catalog is: then the path
+// to dir is durable, since a catalog is made after that.
+func hasCatalog(fsys vfs.FS, dir string) bool {
+	names, _ := fsys.List(dir)
+	return slices.ContainsFunc(names, func(name string) bool { _, ok := catalogKind.Parse(name); return ok })
 }
 
 // refuseOrphans fails when a directory without a catalog holds log frames: the

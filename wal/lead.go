@@ -204,15 +204,15 @@ func (l *Log) leadOpen(g *group) {
 // their way back, and without them there would be two groups that alternate,
 // each half as large.
 func (l *Log) hold(g *group) {
-	if l.opts.Hold <= 0 || l.lastGroup < 2 || g.reqs[0].Level != Durable || l.opts.Policy.kind == policyEach {
+	if l.opts.Hold <= 0 || l.lastGroup < 2 || l.opts.Policy.kind == policyEach {
 		return
 	}
 	start := time.Now()
 	for {
 		l.mu.Lock()
-		n := len(g.reqs)
+		n, level := len(g.reqs), g.reqs[0].Level
 		l.mu.Unlock()
-		if n >= l.lastGroup || time.Since(start) > l.opts.Hold {
+		if n >= l.lastGroup || level != Durable || time.Since(start) > l.opts.Hold {
 			return
 		}
 		runtime.Gosched()

@@ -120,8 +120,10 @@ func Open(dir string, opts *Options) (*Log, error) {
 
 // openAlone takes the lock and opens the catalog of a log without an engine.
 func (l *Log) openAlone() error {
-	if err := vfs.MkdirDurable(l.fsys, l.dir); err != nil {
-		return err
+	if !hasCatalog(l.fsys, l.dir) {
+		if err := vfs.MkdirDurable(l.fsys, l.dir); err != nil {
+			return err
+		}
 	}
 	lock, err := l.fsys.Lock(join(l.dir, "LOCK"))
 	if err != nil {
@@ -415,4 +417,10 @@ func (f *logFile) close() {
 	if f.sync != nil {
 		f.sync.Close()
 	}
+}
+
+// Exclusive runs fn as the leader: while it runs no request is written or
+// applied. fn must not call the log's committing methods.
+func (l *Log) Exclusive(fn func()) error {
+	return l.exec(func() error { fn(); return nil })
 }

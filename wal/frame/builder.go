@@ -23,8 +23,8 @@ type Builder struct {
 	start   int  // index in buf of the open or last frame
 	first   LSN  // first LSN of the open frame
 	count   uint32
-	flags   Flags // of the open frame
-	durable LSN   // for the open frame
+	flags   Flags  // of the open frame
+	durable LSN    // for the open frame
 	data    uint64 // closing hash of the last data frame
 	frames  []IndexEntry
 	scratch []byte

@@ -1,0 +1,163 @@
+// Package commit is the path of a write: it takes encoded batches, gives them
+// to the log, enters them into the memtable in LSN order, and moves the visible
+// mark, in LSN order, over commits that have reached their own level.
+//
+// The log's leader does the work (see package wal): it calls Assign, Apply and
+// Publish here, one goroutine at a time and in LSN order. What a Pipeline needs
+// of the log and of the table are two small interfaces, so that it is tested
+// without a database.
+package commit
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/wal"
+)
+
+// Log is what a Pipeline needs of a log; *wal.Log is one.
+type Log interface {
+	Commit(r *wal.Request) error
+	Submit(r *wal.Request) error
+	Wait(ctx context.Context, r *wal.Request) error
+}
+
+// Table takes committed batches.
+type Table interface {
+	// Apply enters one encoded batch at its LSN. Calls come in LSN order from
+	// one goroutine at a time. record is valid during the call.
+	Apply(lsn base.LSN, record []byte) error
+	// Applied follows the Apply calls of one group; last is the group's last
+	// LSN. No batch is split by it.
+	Applied(last base.LSN)
+}
+
+// Pipeline is the path of writes of one store.
+type Pipeline struct {
+	log     Log
+	table   Table
+	visible atomic.Uint64
+	failed  atomic.Pointer[error]
+}
+
+// New returns a pipeline over a table, with the visible mark at lsn. Start
+// gives it its log, which has it as Applier.
+func New(table Table) *Pipeline { return &Pipeline{table: table} }
+
+// Start gives the pipeline its log; visible is the log's last LSN.
+func (p *Pipeline) Start(log Log, visible base.LSN) {
+	p.log = log
+	p.visible.Store(visible)
+}
+
+// Visible returns the visible mark: all commits up to it have reached their
+// level, and reads see them.
+func (p *Pipeline) Visible() base.LSN { return p.visible.Load() }
+
+// Commit is one commit on its way.
+type Commit struct {
+	p    *Pipeline
+	req  wal.Request
+	rec  [1]wal.Record
+	hook func(lsn base.LSN, record []byte)
+}
+
+var pool = sync.Pool{New: func() any { return new(Commit) }}
+
+// Apply commits an encoded batch and returns its LSN when it has reached its
+// level. hook, which may be nil, is called in LSN order with the LSN, before
+// the record is copied to the log: it may change the record's bytes.
+func (p *Pipeline) Apply(record []byte, level wal.Level, hook func(lsn base.LSN, record []byte)) (base.LSN, error) {
+	c := pool.Get().(*Commit)
+	c.prepare(p, record, level, hook)
+	err := p.log.Commit(&c.req)
+	lsn := c.req.First
+	if err == nil {
+		err = p.failure()
+	}
+	*c = Commit{}
+	pool.Put(c)
+	return lsn, err
+}
+
+// Submit orders a commit and does not wait. record must not change until Wait
+// has returned its result.
+func (p *Pipeline) Submit(record []byte, level wal.Level) (*Commit, error) {
+	c := new(Commit)
+	c.prepare(p, record, level, nil)
+	if err := p.log.Submit(&c.req); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Commit) prepare(p *Pipeline, record []byte, level wal.Level, hook func(base.LSN, []byte)) {
+	c.p, c.hook = p, hook
+	c.rec[0].Data = record
+	c.req = wal.Request{Records: c.rec[:], Level: level, Owner: c}
+}
+
+// Wait waits until the commit has reached its level. When ctx ends first, Wait
+// returns its error, and the commit goes on.
+func (c *Commit) Wait(ctx context.Context) error {
+	err := c.p.log.Wait(ctx, &c.req)
+	if err == nil {
+		err = c.p.failure()
+	}
+	return err
+}
+
+// LSN returns the commit's LSN; it is known once Wait has returned nil.
+func (c *Commit) LSN() base.LSN { return c.req.First }
+
+// Assign is for wal.Applier.
+func (p *Pipeline) Assign(reqs []*wal.Request) {
+	for _, r := range reqs {
+		if c, ok := r.Owner.(*Commit); ok && c.hook != nil {
+			c.hook(r.First, c.rec[0].Data)
+		}
+	}
+}
+
+// Apply is for wal.Applier.
+func (p *Pipeline) enter(reqs []*wal.Request) {
+	for _, r := range reqs {
+		for i := range r.Records {
+			if p.failed.Load() != nil {
+				return
+			}
+			lsn := r.First + base.LSN(i)
+			if err := p.table.Apply(lsn, r.Records[i].Data); err != nil {
+				err = fmt.Errorf("%w: commit %d does not enter the memtable: %w", wal.ErrUnknown, lsn, err)
+				p.failed.CompareAndSwap(nil, &err)
+			}
+		}
+	}
+}
+
+// Publish is for wal.Applier.
+func (p *Pipeline) Publish(last base.LSN) {
+	if p.failed.Load() == nil {
+		p.visible.Store(last)
+	}
+}
+
+// failure returns the error that stopped the pipeline, or nil.
+func (p *Pipeline) failure() error {
+	if e := p.failed.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// Applier is the pipeline as the log sees it.
+type Applier struct{ *Pipeline }
+
+// Apply enters the batches of reqs into the table.
+func (a Applier) Apply(reqs []*wal.Request, last base.LSN) {
+	a.enter(reqs)
+	a.table.Applied(last)
+}

@@ -1,0 +1,340 @@
+// Package manifest is the durable list of what is live in a store: segments,
+// log files and pins, the log's floor, and where replay starts.
+//
+// It stands on internal/editlog: an edit is durable, and proven so, before
+// Apply returns, and only then may it be acted on (files removed or recycled).
+// A Manifest is the Catalog of the store's log.
+//
+// # Format
+//
+// A manifest is a framed file MANIFEST-NNNNNN (wal/frame) of edits; the first
+// is a snapshot, that is the edit that makes the state from nothing. An edit is
+// a list of fields: uvarint tag, uvarint length, payload.
+//
+//	tag  payload
+//	1    log edit (internal/base, LogEdit)
+//	2    segment added: number, level, size, count, tombstones, min LSN, max
+//	     LSN, hash (uvarints), uvarint length and bytes of the smallest key,
+//	     the same of the largest
+//	3    segment removed: uvarint number
+//	4    replay start: uvarint LSN; all below it is in segments
+//	5    highest segment number ever used: uvarint
+package manifest
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/editlog"
+	"github.com/forebaydb/forebay/vfs"
+	"github.com/forebaydb/forebay/wal/frame"
+)
+
+// ErrNone says that a directory holds no manifest.
+var ErrNone = editlog.ErrNone
+
+var kind = editlog.Kind{Prefix: "MANIFEST", File: frame.FileManifest}
+
+// ParseFileName returns the number in a manifest's file name.
+func ParseFileName(name string) (uint64, bool) { return kind.Parse(name) }
+
+// Segment is what the manifest says of a live segment.
+type Segment struct {
+	// Number names the file; it is never used twice.
+	Number uint64
+	// Level is 0 for what a checkpoint made.
+	Level int
+	// Size of the file in bytes; Count of versions, Tombstones among them.
+	Size, Count, Tombstones uint64
+	MinLSN, MaxLSN          base.LSN
+	// Hash stands for every byte of the file.
+	Hash uint64
+	// Smallest and Largest are its first and last key.
+	Smallest, Largest []byte
+}
+
+// State is what is live.
+type State struct {
+	Log base.LogState
+	// Segments ascend by number.
+	Segments []Segment
+	// ReplayStart is the first LSN that is not settled in segments.
+	ReplayStart base.LSN
+	// LastSegment is the highest segment number ever used.
+	LastSegment uint64
+}
+
+// Edit changes a State; zero fields change nothing.
+type Edit struct {
+	Log         *base.LogEdit
+	Add         []Segment
+	Remove      []uint64
+	ReplayStart base.LSN
+	LastSegment uint64
+}
+
+// Apply changes the state by an edit.
+func (s *State) Apply(e *Edit) {
+	if e.Log != nil {
+		s.Log.Apply(e.Log)
+	}
+	for _, g := range e.Add {
+		i, found := slices.BinarySearchFunc(s.Segments, g.Number, func(a Segment, n uint64) int { return cmp.Compare(a.Number, n) })
+		if found {
+			s.Segments[i] = g
+		} else {
+			s.Segments = slices.Insert(s.Segments, i, g)
+		}
+		s.LastSegment = max(s.LastSegment, g.Number)
+	}
+	if len(e.Remove) > 0 {
+		s.Segments = slices.DeleteFunc(s.Segments, func(g Segment) bool { return slices.Contains(e.Remove, g.Number) })
+	}
+	s.ReplayStart = max(s.ReplayStart, e.ReplayStart)
+	s.LastSegment = max(s.LastSegment, e.LastSegment)
+}
+
+// Snapshot returns the edit that makes the state from nothing.
+func (s *State) Snapshot() *Edit {
+	return &Edit{Log: s.Log.Snapshot(), Add: s.Segments, ReplayStart: s.ReplayStart, LastSegment: s.LastSegment}
+}
+
+// Clone returns a copy; keys of segments, which never change, are shared.
+func (s *State) Clone() State {
+	c := *s
+	c.Log = s.Log.Clone()
+	c.Segments = slices.Clone(s.Segments)
+	return c
+}
+
+const (
+	tagLog     = 1
+	tagAdd     = 2
+	tagRemove  = 3
+	tagReplay  = 4
+	tagLastSeg = 5
+)
+
+var errEdit = errors.New("manifest edit is damaged")
+
+// Append encodes the edit onto b.
+func (e *Edit) Append(b []byte) []byte {
+	field := func(tag uint64, p []byte) {
+		b = binary.AppendUvarint(b, tag)
+		b = binary.AppendUvarint(b, uint64(len(p)))
+		b = append(b, p...)
+	}
+	if e.Log != nil {
+		field(tagLog, e.Log.Append(nil))
+	}
+	for _, g := range e.Add {
+		var p []byte
+		for _, v := range []uint64{g.Number, uint64(g.Level), g.Size, g.Count, g.Tombstones, g.MinLSN, g.MaxLSN, g.Hash} {
+			p = binary.AppendUvarint(p, v)
+		}
+		for _, k := range [][]byte{g.Smallest, g.Largest} {
+			p = append(binary.AppendUvarint(p, uint64(len(k))), k...)
+		}
+		field(tagAdd, p)
+	}
+	for _, n := range e.Remove {
+		field(tagRemove, binary.AppendUvarint(nil, n))
+	}
+	if e.ReplayStart != 0 {
+		field(tagReplay, binary.AppendUvarint(nil, e.ReplayStart))
+	}
+	if e.LastSegment != 0 {
+		field(tagLastSeg, binary.AppendUvarint(nil, e.LastSegment))
+	}
+	return b
+}
+
+// cutUvarint takes a number off b; ok stays false once it was.
+func cutUvarint(b *[]byte, ok *bool) uint64 {
+	v, n := binary.Uvarint(*b)
+	if n <= 0 {
+		*ok, *b = false, nil
+		return 0
+	}
+	*b = (*b)[n:]
+	return v
+}
+
+func cutBytes(b *[]byte, ok *bool) []byte {
+	n := cutUvarint(b, ok)
+	if n > uint64(len(*b)) {
+		*ok = false
+		return nil
+	}
+	p := (*b)[:n]
+	*b = (*b)[n:]
+	return p
+}
+
+// DecodeEdit decodes what Append made. It keeps no part of b and allocates no
+// more than a small multiple of its length.
+func DecodeEdit(b []byte) (*Edit, error) {
+	e := &Edit{}
+	ok := true
+	for len(b) > 0 && ok {
+		tag := cutUvarint(&b, &ok)
+		p := cutBytes(&b, &ok)
+		if !ok {
+			break
+		}
+		switch tag {
+		case tagLog:
+			log, err := base.DecodeLogEdit(p)
+			if err != nil {
+				return nil, err
+			}
+			e.Log, p = log, nil
+		case tagAdd:
+			e.Add = append(e.Add, decodeSegment(&p, &ok))
+		case tagRemove:
+			e.Remove = append(e.Remove, cutUvarint(&p, &ok))
+		case tagReplay:
+			e.ReplayStart = cutUvarint(&p, &ok)
+		case tagLastSeg:
+			e.LastSegment = cutUvarint(&p, &ok)
+		default:
+			ok = false
+		}
+		ok = ok && len(p) == 0
+	}
+	if !ok {
+		return nil, errEdit
+	}
+	return e, nil
+}
+
+func decodeSegment(p *[]byte, ok *bool) Segment {
+	var v [8]uint64
+	for i := range v {
+		v[i] = cutUvarint(p, ok)
+	}
+	if v[1] > 64 {
+		*ok = false
+	}
+	return Segment{Number: v[0], Level: int(v[1]), Size: v[2], Count: v[3], Tombstones: v[4], MinLSN: v[5], MaxLSN: v[6], Hash: v[7],
+		Smallest: slices.Clone(cutBytes(p, ok)), Largest: slices.Clone(cutBytes(p, ok))}
+}
+
+// Manifest is an open manifest. Its methods may be called at once from many
+// goroutines; edits serialise.
+type Manifest struct {
+	mu     sync.Mutex // guards state, and orders edits
+	state  State
+	store  [16]byte
+	w      *editlog.Writer // nil: read only
+	loaded *editlog.Loaded
+}
+
+// Load reads the manifest in dir and writes nothing. ErrNone: there is none;
+// then the result, which is not nil, tells what files were seen.
+func Load(fsys vfs.FS, dir string) (*Manifest, error) {
+	m := &Manifest{}
+	loaded, err := editlog.Load(fsys, dir, kind, func(_ uint64, b []byte) error {
+		e, err := DecodeEdit(b)
+		if err == nil {
+			m.state.Apply(e)
+		}
+		return err
+	})
+	if loaded == nil {
+		return nil, err
+	}
+	m.loaded, m.store = loaded, loaded.Store
+	return m, err
+}
+
+// Writable readies what Load returned for edits; for a store without a
+// manifest it makes one. Edits that were not proven are made so first: nothing
+// may be acted on before. rand gives the store id and salts.
+func (m *Manifest) Writable(fsys vfs.FS, dir string, rand io.Reader) error {
+	fresh := m.loaded.Number == 0
+	if fresh {
+		m.state.ReplayStart = 1
+		if _, err := io.ReadFull(rand, m.store[:]); err != nil {
+			return err
+		}
+	}
+	m.w = editlog.NewWriter(fsys, dir, kind, m.store, m.loaded, rand)
+	if fresh || m.loaded.Dirty {
+		return m.w.Rotate(m.state.Snapshot().Append(nil))
+	}
+	return nil
+}
+
+// Name returns the name of the file that was loaded, "" when there was none.
+func (m *Manifest) Name() string { return m.loaded.Name }
+
+// Dirty says that the last edit that was loaded is not proven durable.
+func (m *Manifest) Dirty() bool { return m.loaded.Dirty }
+
+// StoreID is random and names the store.
+func (m *Manifest) StoreID() [16]byte { return m.store }
+
+// State returns a copy of what is live.
+func (m *Manifest) State() State {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state.Clone()
+}
+
+// ErrReadOnly says that the manifest was loaded and not made writable.
+var ErrReadOnly = errors.New("manifest: read only")
+
+// Apply makes an edit durable and proven. After an error nothing more is
+// accepted, and whether the edit counts is known at the next open.
+func (m *Manifest) Apply(e *Edit) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.w == nil {
+		return ErrReadOnly
+	}
+	if err := m.w.Append(e.Append(nil), func() []byte { return m.state.Snapshot().Append(nil) }); err != nil {
+		return err
+	}
+	m.state.Apply(e)
+	return nil
+}
+
+// LogState is for wal.Catalog.
+func (m *Manifest) LogState() base.LogState {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state.Log.Clone()
+}
+
+// EditLog is for wal.Catalog.
+func (m *Manifest) EditLog(e *base.LogEdit) error { return m.Apply(&Edit{Log: e}) }
+
+// NextSegment returns a segment number that was never used.
+func (m *Manifest) NextSegment() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state.LastSegment++
+	return m.state.LastSegment
+}
+
+// SkipSegments makes NextSegment pass over numbers up to n, which files on disk
+// have.
+func (m *Manifest) SkipSegments(n uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state.LastSegment = max(m.state.LastSegment, n)
+}
+
+// Close closes the file. It writes nothing: every edit is durable already.
+func (m *Manifest) Close() error {
+	if m.w == nil {
+		return nil
+	}
+	return m.w.Close()
+}

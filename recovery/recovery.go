@@ -1,0 +1,271 @@
+// Package recovery turns a directory into a consistent state: manifest,
+// segments, log replay, verdict, report.
+//
+// It knows neither memtable nor batch: what it replays it hands to a callback.
+// The order of an open is: manifest; segments; the log (wal.Open: scan, verdict,
+// and the records above the last proof made durable again); and, last of all,
+// the removal of files that nothing names.
+package recovery
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/manifest"
+	"github.com/forebaydb/forebay/segment"
+	"github.com/forebaydb/forebay/vfs"
+	"github.com/forebaydb/forebay/wal"
+)
+
+// Config says what to open.
+type Config struct {
+	FS vfs.FS
+	// Dir holds manifest and segments, LogDir the log files.
+	Dir, LogDir string
+	// Log configures the log; Catalog, Proven and OnRecord are filled in here.
+	Log wal.Options
+	// Segment configures the readers of segments.
+	Segment segment.Options
+	// SegmentName and ParseSegment give and take apart a segment's file name.
+	SegmentName  func(n uint64) string
+	ParseSegment func(name string) (uint64, bool)
+	// Apply is called for each record that is not settled in segments, in LSN
+	// order; record is valid during the call.
+	Apply func(lsn base.LSN, record []byte) error
+	// Rand gives store ids and salts.
+	Rand io.Reader
+}
+
+// Report says what an open found and did.
+type Report struct {
+	wal.Recovery
+	// Created says that the directory held no store.
+	Created bool
+	// ReplayStart is the first LSN that was not settled in segments.
+	ReplayStart base.LSN
+	// Replayed and ReplayedBytes count the records, and their bytes, that were
+	// handed to Apply.
+	Replayed      uint64
+	ReplayedBytes int64
+	// Segments is the number of live segments.
+	Segments int
+	// Removed names files that nothing named and that were removed.
+	Removed []string
+	// Duration of the open.
+	Duration time.Duration
+}
+
+// Store is an opened store.
+type Store struct {
+	Manifest *manifest.Manifest
+	Log      *wal.Log
+	// Segments are in the order of the manifest: oldest first.
+	Segments []*segment.Reader
+	Report   Report
+}
+
+// Open recovers a store, or makes one. After an error no file was changed,
+// unless the error came while something was being made durable.
+func Open(cfg *Config) (*Store, error) {
+	start := time.Now()
+	s := &Store{}
+	if err := s.load(cfg); err != nil {
+		return nil, err
+	}
+	if err := s.openRest(cfg); err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.Report.Recovery = s.Log.Recovery()
+	if err := s.removeUnnamed(cfg); err != nil {
+		s.Log.Close()
+		s.Close()
+		return nil, err
+	}
+	s.Report.Duration = time.Since(start)
+	return s, nil
+}
+
+// Explain reports what Open would find and do, and changes nothing. With a
+// *base.CorruptionError the report says how far it came.
+func Explain(cfg *Config) (Report, error) {
+	s := &Store{}
+	defer s.Close()
+	if err := s.load(cfg); err != nil || s.Report.Created {
+		return s.Report, err
+	}
+	if err := s.openSegments(cfg); err != nil {
+		return s.Report, err
+	}
+	opts := s.logOptions(cfg)
+	rep, err := wal.Inspect(cfg.LogDir, &opts)
+	s.Report.Recovery = rep
+	return s.Report, err
+}
+
+// load reads the manifest and refuses a directory that lost it.
+func (s *Store) load(cfg *Config) error {
+	m, err := manifest.Load(cfg.FS, cfg.Dir)
+	if errors.Is(err, manifest.ErrNone) {
+		s.Report.Created = true
+		err = refuseOrphans(cfg)
+	}
+	if err != nil {
+		return err
+	}
+	s.Manifest = m
+	s.Report.ReplayStart = m.State().ReplayStart
+	return nil
+}
+
+func (s *Store) openRest(cfg *Config) error {
+	if err := s.openSegments(cfg); err != nil {
+		return err
+	}
+	if err := s.Manifest.Writable(cfg.FS, cfg.Dir, cfg.Rand); err != nil {
+		return err
+	}
+	opts := s.logOptions(cfg)
+	var err error
+	s.Log, err = wal.Open(cfg.LogDir, &opts)
+	return err
+}
+
+func (s *Store) logOptions(cfg *Config) wal.Options {
+	opts := cfg.Log
+	from := s.Manifest.State().ReplayStart
+	opts.FS, opts.Catalog, opts.Rand = cfg.FS, s.Manifest, cfg.Rand
+	if from > 0 {
+		opts.Proven = from - 1
+	}
+	opts.OnRecord = func(lsn wal.LSN, _ uint64, rec []byte) error {
+		if lsn < from {
+			return nil
+		}
+		s.Report.Replayed++
+		s.Report.ReplayedBytes += int64(len(rec))
+		if cfg.Apply == nil {
+			return nil
+		}
+		if err := cfg.Apply(lsn, rec); err != nil {
+			return &base.CorruptionError{File: cfg.LogDir, Offset: -1, Reason: fmt.Sprintf("log record %d verifies and is no batch", lsn), Err: err}
+		}
+		return nil
+	}
+	return opts
+}
+
+// openSegments opens every segment that the manifest lists.
+func (s *Store) openSegments(cfg *Config) error {
+	for _, g := range s.Manifest.State().Segments {
+		path := filepath.Join(cfg.Dir, cfg.SegmentName(g.Number))
+		r, err := OpenSegment(cfg.FS, path, s.Manifest.StoreID(), &g, cfg.Segment)
+		if err != nil {
+			return err
+		}
+		s.Segments = append(s.Segments, r)
+	}
+	s.Report.Segments = len(s.Segments)
+	return nil
+}
+
+// OpenSegment opens one listed segment and checks that it is the one listed.
+func OpenSegment(fsys vfs.FS, path string, store [16]byte, g *manifest.Segment, opts segment.Options) (*segment.Reader, error) {
+	f, err := fsys.Open(path, vfs.ReadOnly)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &base.CorruptionError{File: path, Offset: -1, Reason: "listed segment is missing"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := segment.Open(f, path, segment.ID{Store: store, Number: g.Number}, opts)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	if r.Hash() != g.Hash || r.Size() != g.Size {
+		r.Close()
+		return nil, &base.CorruptionError{File: path, Offset: 0, Reason: fmt.Sprintf("not the segment that the manifest lists: hash %x of %d bytes, listed %x of %d", r.Hash(), r.Size(), g.Hash, g.Size)}
+	}
+	return r, nil
+}
+
+// refuseOrphans fails when a directory without a manifest holds a segment or a
+// log file with frames. Logs without frames are an unfinished create.
+func refuseOrphans(cfg *Config) error {
+	for _, dir := range dirs(cfg) {
+		names, err := cfg.FS.List(dir)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			path := filepath.Join(dir, name)
+			if _, ok := cfg.ParseSegment(name); ok {
+				return &base.CorruptionError{File: path, Offset: -1, Reason: "segment, but no intact manifest in " + cfg.Dir}
+			}
+			if _, ok := wal.ParseFileName(name); !ok {
+				continue
+			}
+			used, err := wal.HasFrames(cfg.FS, path)
+			if err != nil {
+				return err
+			}
+			if used {
+				return &base.CorruptionError{File: path, Offset: -1, Reason: "log file with frames, but no intact manifest in " + cfg.Dir}
+			}
+		}
+	}
+	return nil
+}
+
+func dirs(cfg *Config) []string {
+	if cfg.LogDir == cfg.Dir {
+		return []string{cfg.Dir}
+	}
+	return []string{cfg.Dir, cfg.LogDir}
+}
+
+// removeUnnamed removes segments that the manifest does not name: what a
+// checkpoint left when it was cut short. (The log does the same for its files.)
+func (s *Store) removeUnnamed(cfg *Config) error {
+	names, err := cfg.FS.List(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	live := map[uint64]bool{}
+	for _, g := range s.Segments {
+		live[g.ID().Number] = true
+	}
+	for _, name := range names {
+		n, ok := cfg.ParseSegment(name)
+		if !ok {
+			continue
+		}
+		s.Manifest.SkipSegments(n)
+		if live[n] {
+			continue
+		}
+		if err := cfg.FS.Remove(filepath.Join(cfg.Dir, name)); err != nil {
+			return err
+		}
+		s.Report.Removed = append(s.Report.Removed, name)
+	}
+	return nil
+}
+
+// Close closes segments and manifest; the log is closed by its owner.
+func (s *Store) Close() error {
+	var errs []error
+	for _, r := range s.Segments {
+		errs = append(errs, r.Close())
+	}
+	if s.Manifest != nil {
+		errs = append(errs, s.Manifest.Close())
+	}
+	return errors.Join(errs...)
+}

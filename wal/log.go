@@ -193,6 +193,16 @@ func (l *Log) recover() error {
 		l.hist = append(l.hist, &s.spans[i])
 	}
 	l.number = s.state.Number
+	names, err := l.fsys.List(l.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		// A file that was made and never listed keeps its number from use.
+		if n, ok := ParseFileName(name); ok {
+			l.number = max(l.number, n)
+		}
+	}
 	l.pos = s.place(s.rep.Proven)
 	l.trimHistory(l.pos.LSN)
 	l.durable.Store(s.rep.Proven)
@@ -204,7 +214,7 @@ func (l *Log) recover() error {
 	l.assigned.Store(s.rep.Last)
 	l.written.Store(s.rep.Last)
 	l.durable.Store(s.rep.Last)
-	return l.dropVoid(s)
+	return l.dropVoid(s, names)
 }
 
 // copyForward writes the records above the last proof into a new file, whose
@@ -277,7 +287,7 @@ func (l *Log) trimHistory(lsn LSN) {
 // dropVoid takes files that are no part of the history off the catalog and
 // removes them, with files that the catalog does not name. It comes last: what
 // supersedes them is durable.
-func (l *Log) dropVoid(s *scan) error {
+func (l *Log) dropVoid(s *scan, names []string) error {
 	inUse := map[uint64]bool{}
 	for _, sp := range l.hist {
 		inUse[sp.meta.Number] = true
@@ -302,10 +312,6 @@ func (l *Log) dropVoid(s *scan) error {
 		for _, n := range e.Remove {
 			inUse[n] = true
 		}
-	}
-	names, err := l.fsys.List(l.dir)
-	if err != nil {
-		return err
 	}
 	for _, name := range names {
 		if n, ok := ParseFileName(name); ok && !inUse[n] {

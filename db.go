@@ -95,7 +95,7 @@ func Open(dir string, opts *Options) (*DB, error) {
 	db := &DB{opts: o, dir: filepath.Clean(dir), settled: make(chan struct{})}
 	db.cache = cache.New(o.MemoryLimit / 2)
 	db.cfg = o.recovery(db.dir, db.cache)
-	db.view.Store(&view{active: memtable.New(int(o.memtable))})
+	db.view.Store(&view{active: memtable.New(int(o.MemtableSize))})
 	if err := db.lock(); err != nil {
 		return nil, err
 	}
@@ -194,7 +194,7 @@ func (db *DB) enter(lsn base.LSN, record []byte) error {
 // maybeFreeze freezes the active memtable when it is large enough. It is called
 // where no commit is entered, after the one with LSN last.
 func (db *DB) maybeFreeze(last base.LSN) {
-	if db.view.Load().active.Bytes() >= db.opts.memtable {
+	if db.view.Load().active.Bytes() >= db.opts.MemtableSize {
 		db.freeze(last)
 	}
 }
@@ -205,7 +205,7 @@ func (db *DB) freeze(last base.LSN) {
 	defer db.mu.Unlock()
 	v := *db.view.Load()
 	v.frozen = append([]*frozen{{v.active, last}}, v.frozen...)
-	v.active = memtable.New(int(db.opts.memtable))
+	v.active = memtable.New(int(db.opts.MemtableSize))
 	db.view.Store(&v)
 	db.settleSoon()
 }

@@ -18,7 +18,7 @@ import (
 // small are options under which files rotate and memtables settle soon, and
 // nothing depends on time.
 func small(fs vfs.FS) *Options {
-	return &Options{FS: fs, MarkDelay: -1, firstLog: 16 << 10, LogFileSize: 64 << 10, memtable: 32 << 10}
+	return &Options{FS: fs, MarkDelay: -1, LogFileSize: 16 << 10, MemtableSize: 32 << 10}
 }
 
 func open(t testing.TB, o *Options) *DB {

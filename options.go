@@ -91,14 +91,18 @@ type Options struct {
 	// bytes, and so does without the second assumption about the disk in
 	// docs/durability.md. 0: groups follow each other directly.
 	LogAlign int64
-	// LogFileSize is the size in bytes to which log files grow; default 64 MiB.
+	// LogFileSize is the size in bytes to which log files grow; default 64 MiB,
+	// at least 16 KiB. The first file of an open has 64 KiB, or this if smaller.
 	LogFileSize int64
 	// MaxLogBytes bounds all log files together, in bytes; 0: no bound.
 	MaxLogBytes int64
 	// MemoryLimit bounds memtables and block cache together, in bytes; default
-	// 256 MiB. A quarter is for one memtable (at most 64 MiB), half for the
-	// cache.
+	// 256 MiB. Half of it is for the cache.
 	MemoryLimit int64
+	// MemtableSize is the size in bytes at which a memtable is frozen and
+	// settled into a segment; default a quarter of MemoryLimit, at most 64 MiB.
+	// Up to three of them are in memory.
+	MemtableSize int64
 	// Compression of log and segments.
 	Compression Compression
 	// Logger is told of what happens in the background; nil: nobody.
@@ -106,11 +110,9 @@ type Options struct {
 	// MarkDelay is how long the log must be idle before a mark proves its last
 	// group; default 100 ms, negative: on Close alone.
 	MarkDelay time.Duration
-
-	// rand gives store ids and salts, firstLog the size of an open's first log
-	// file, memtable that of a memtable: for tests.
-	rand               io.Reader
-	firstLog, memtable int64
+	// Rand gives store ids and salts; nil: crypto/rand. It is for tests that
+	// must repeat.
+	Rand io.Reader
 }
 
 const defaultMemory = 256 << 20
@@ -132,11 +134,14 @@ func (o *Options) withDefaults() (Options, error) {
 	if out.MemoryLimit < 1<<20 {
 		return out, fmt.Errorf("forebay: Options.MemoryLimit is %d bytes; it must be at least 1 MiB", out.MemoryLimit)
 	}
-	if out.memtable == 0 {
-		out.memtable = min(out.MemoryLimit/4, 64<<20)
+	if out.MemtableSize == 0 {
+		out.MemtableSize = min(out.MemoryLimit/4, 64<<20)
 	}
-	if out.rand == nil {
-		out.rand = rand.Reader
+	if out.MemtableSize < 4<<10 {
+		return out, fmt.Errorf("forebay: Options.MemtableSize is %d bytes; it must be at least 4 KiB", out.MemtableSize)
+	}
+	if out.Rand == nil {
+		out.Rand = rand.Reader
 	}
 	if out.DefaultLevel > Buffered {
 		return out, fmt.Errorf("forebay: Options.DefaultLevel %d is unknown", out.DefaultLevel)
@@ -150,12 +155,12 @@ func (o *Options) withDefaults() (Options, error) {
 // recovery returns what an open of dir needs.
 func (o *Options) recovery(dir string, c *cache.Cache) *recovery.Config {
 	cfg := &recovery.Config{
-		FS: o.FS, Dir: dir, LogDir: dir, Rand: o.rand,
+		FS: o.FS, Dir: dir, LogDir: dir, Rand: o.Rand,
 		Segment:     segment.Options{Cache: c},
 		SegmentName: checkpoint.FileName, ParseSegment: checkpoint.ParseFileName,
 		Log: wal.Options{
 			Policy: o.Sync, Mechanism: o.Mechanism, Align: o.LogAlign,
-			FileSize: o.LogFileSize, FirstFileSize: o.firstLog, MaxBytes: o.MaxLogBytes, MarkDelay: o.MarkDelay,
+			FileSize: o.LogFileSize, MaxBytes: o.MaxLogBytes, MarkDelay: o.MarkDelay,
 		},
 	}
 	if o.LogDir != "" {

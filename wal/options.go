@@ -261,6 +261,7 @@ func (o *Options) withDefaults() (Options, error) {
 	if out.FirstFileSize == 0 {
 		out.FirstFileSize = 64 << 10
 	}
+	out.FirstFileSize = min(out.FirstFileSize, out.FileSize)
 	if out.FileSize < minFileSize || out.FirstFileSize < minFileSize {
 		return out, fmt.Errorf("wal: file sizes must be at least %d bytes", minFileSize)
 	}

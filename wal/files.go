@@ -16,7 +16,7 @@ func join(dir, name string) string { return filepath.Join(dir, name) }
 
 // reserve is what a file keeps free at its end for an index frame and marks.
 func reserve(size, align int64) int64 {
-	return (size/frame.IndexSpacing+2)*20 + 4*(frame.FrameOverhead+frame.FrameAlign) + 4*align
+	return (size/frame.IndexSpacing+2)*20 + 3*(frame.FrameOverhead+frame.FrameAlign) + 3*align
 }
 
 // room says whether a group of records with that sum of RecordSize fits into

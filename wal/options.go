@@ -265,6 +265,10 @@ func (o *Options) withDefaults() (Options, error) {
 	if out.FileSize < minFileSize || out.FirstFileSize < minFileSize {
 		return out, fmt.Errorf("wal: file sizes must be at least %d bytes", minFileSize)
 	}
+	if out.Align == frame.BlockAlign {
+		// Header, index and marks take a block each.
+		out.FileSize, out.FirstFileSize = max(out.FileSize, 2*minFileSize), max(out.FirstFileSize, 2*minFileSize)
+	}
 	out.FileSize &^= frame.BlockAlign - 1
 	out.FirstFileSize = min(out.FirstFileSize&^(frame.BlockAlign-1), out.FileSize)
 	if out.MarkDelay == 0 {

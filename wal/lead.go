@@ -172,11 +172,12 @@ func (l *Log) enqueue(r *Request, async bool) (g *group, lead, first bool, err e
 // lead commits a group that nobody can join any more, and hands leadership on.
 func (l *Log) lead(g *group) {
 	l.run(g.reqs)
-	l.lastGroup = len(g.reqs)
 	l.mu.Lock()
 	next := l.open
 	if next == nil {
 		l.leading = false
+	} else {
+		l.expect = len(g.reqs) + len(next.reqs)
 	}
 	l.mu.Unlock()
 	if g.done != nil {
@@ -200,11 +201,12 @@ func (l *Log) leadOpen(g *group) {
 	l.lead(g)
 }
 
-// hold waits for as many requests as the last group had: its writers are on
-// their way back, and without them there would be two groups that alternate,
-// each half as large.
+// hold waits for the writers of the group before: they are on their way back,
+// and without them there would be two groups that alternate, each half as
+// large. It expects as many as there were in that group and in this one when
+// that one was done.
 func (l *Log) hold(g *group) {
-	if l.opts.Hold <= 0 || l.lastGroup < 2 || l.opts.Policy.kind == policyEach {
+	if l.opts.Hold <= 0 || l.expect < 2 || l.opts.Policy.kind == policyEach {
 		return
 	}
 	start := time.Now()
@@ -212,7 +214,7 @@ func (l *Log) hold(g *group) {
 		l.mu.Lock()
 		n, level := len(g.reqs), g.reqs[0].Level
 		l.mu.Unlock()
-		if n >= l.lastGroup || level != Durable || time.Since(start) > l.opts.Hold {
+		if n >= l.expect || level != Durable || time.Since(start) > l.opts.Hold {
 			return
 		}
 		runtime.Gosched()

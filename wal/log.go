@@ -42,17 +42,16 @@ type Log struct {
 	fail atomic.Pointer[poison]
 
 	// owned by the leader
-	cur       *logFile // nil until the first commit after an open
-	behind    []*logFile
-	b         frame.Builder
-	next      LSN   // of the next record
-	pos       Floor // the last record that was laid out, and the file it lies in
-	epoch     uint64
-	marked    LSN // durable LSN of the last mark
-	entries   []frame.IndexEntry
-	keepSum   uint64
-	lastGroup int
-	one       [1]*Request
+	cur     *logFile // nil until the first commit after an open
+	behind  []*logFile
+	b       frame.Builder
+	next    LSN   // of the next record
+	pos     Floor // the last record that was laid out, and the file it lies in
+	epoch   uint64
+	marked  LSN // durable LSN of the last mark
+	entries []frame.IndexEntry
+	keepSum uint64
+	expect  int // requests that the next group is likely to have
 
 	assigned, written, durable atomic.Uint64
 

@@ -143,7 +143,7 @@ type scan struct {
 	durable LSN // highest proof so far
 	closed  bool
 	cutHere bool
-	maxSize int64
+	proofIn *listed // a file off the chain that proves more than the chain holds
 }
 
 // run does the whole scan. On success rep, spans, tail and pos are filled in.
@@ -205,7 +205,6 @@ func (s *scan) open() error {
 			return bad(0, "header is of another file: %s %d, salt %x, epoch %d; listed are %d, %x, %d",
 				l.head.Kind, l.head.Number, l.head.Salt, l.head.Epoch, m.Number, m.Salt, m.Epoch)
 		}
-		s.maxSize = max(s.maxSize, l.size)
 		if m.Retained {
 			s.spans = append(s.spans, span{meta: m, first: m.First, last: m.Last, hash: m.Hash, index: m.Index, keep: m.Keep, size: l.size})
 			continue
@@ -408,6 +407,9 @@ func (s *scan) judge() error {
 		return err
 	}
 	if s.durable > s.pos.LSN {
+		if l := s.proofIn; l != nil && s.rep.Reason == "" {
+			return &CorruptionError{File: l.path, Offset: l.why.Offset, Reason: fmt.Sprintf("record %d was durable (proven through %d), but the link of its file does not count: %s", s.pos.LSN+1, s.durable, l.why.Reason)}
+		}
 		e := &CorruptionError{File: s.rep.File, Offset: s.rep.Offset, Reason: fmt.Sprintf("record %d was durable (proven through %d) and does not verify: %s", s.pos.LSN+1, s.durable, s.rep.Reason)}
 		if e.File == "" {
 			e.File, e.Offset = s.dir, -1
@@ -455,6 +457,9 @@ func (s *scan) searchVoid() error {
 				e.Offset, e.Reason = l.why.Offset, e.Reason+": "+l.why.Reason
 			}
 			return e
+		}
+		if p.Durable > s.pos.LSN && l.why != nil && s.proofIn == nil {
+			s.proofIn = l
 		}
 		s.durable = max(s.durable, p.Durable)
 		if !l.head.Recycled() || p.Any {

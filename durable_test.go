@@ -1,0 +1,326 @@
+package forebay_test
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/forebaydb/forebay"
+	"github.com/forebaydb/forebay/vfs"
+	"github.com/forebaydb/forebay/wal"
+	"github.com/forebaydb/forebay/wal/frame"
+)
+
+var everyBit = flag.Bool("everybit", false, "TestBitFlips flips every bit, not one in 199")
+
+// TestSyncBeforeAcknowledgement looks at the trace of 10,000 durable puts from
+// 64 goroutines: each acknowledgement comes after the return of a sync that
+// began after the write of that commit's frame had returned.
+func TestSyncBeforeAcknowledgement(t *testing.T) {
+	for _, policy := range []forebay.SyncPolicy{forebay.SyncGroup, forebay.SyncNever} {
+		t.Run(policy.String(), func(t *testing.T) {
+			mem := vfs.NewMem()
+			rec := vfs.NewRecorder(mem)
+			db, err := forebay.Open("db", &forebay.Options{FS: rec, MarkDelay: -1, Sync: policy})
+			require.NoError(t, err)
+			const puts = 10_000
+			var wg sync.WaitGroup
+			var next atomic.Int64
+			for range 64 {
+				wg.Go(func() {
+					for i := next.Add(1); i <= puts; i = next.Add(1) {
+						b := db.NewBatch()
+						b.Put(fmt.Appendf(nil, "key %d", i), []byte("value"))
+						c, err := db.Submit(b, forebay.Durable)
+						if err == nil {
+							err = c.Wait(context.Background())
+						}
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						rec.Mark("ack", c.LSN())
+					}
+				})
+			}
+			wg.Wait()
+			events := rec.Events()
+			checkTrace(t, mem, events, puts)
+			require.NoError(t, db.Close())
+		})
+	}
+}
+
+// checkTrace checks the acknowledgements of a trace against its writes and
+// syncs.
+func checkTrace(t *testing.T, mem *vfs.Mem, events []vfs.Event, want int) {
+	type place struct {
+		file string
+		off  int64
+	}
+	at := map[uint64]place{}
+	names, err := mem.List("db")
+	require.NoError(t, err)
+	for _, n := range names {
+		if _, ok := wal.ParseFileName(n); ok {
+			for _, fr := range frames(t, mem, "db/"+n) {
+				for lsn := fr.First; fr.Kind == frame.KindData && lsn < fr.Next(); lsn++ {
+					at[lsn] = place{"db/" + n, fr.Offset}
+				}
+			}
+		}
+	}
+	writes := map[string][]vfs.Event{}
+	syncs := map[string][]vfs.Event{}
+	acks, total := 0, 0
+	for _, e := range events {
+		switch e.Call {
+		case vfs.CallWrite:
+			writes[e.Name] = append(writes[e.Name], e)
+		case vfs.CallSync, vfs.CallSyncData:
+			syncs[e.Name] = append(syncs[e.Name], e)
+			total++
+		case vfs.CallMark:
+			acks++
+			p, ok := at[e.Value]
+			require.True(t, ok, "commit %d is in no log file", e.Value)
+			require.True(t, covered(p.off, e, writes[p.file], syncs[p.file]), "commit %d was acknowledged before a sync covered it", e.Value)
+		}
+	}
+	require.Equal(t, want, acks)
+	t.Logf("%d acknowledgements, each behind a sync that covers it; %d syncs", acks, total)
+}
+
+func covered(off int64, ack vfs.Event, writes, syncs []vfs.Event) bool {
+	for i := len(writes) - 1; i >= 0; i-- {
+		w := writes[i]
+		if off < w.Off || off >= w.Off+int64(w.N) {
+			continue
+		}
+		for j := len(syncs) - 1; j >= 0; j-- {
+			if s := syncs[j]; s.Err == nil && s.Begin > w.Seq && s.Seq < ack.Begin {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TestBitFlips flips the bits of the log of a store of 1,000 durable puts, of
+// which a copy was made while it was open: each flip is detected with file and
+// offset, or harmless, or in the documented window (behind the last proof).
+func TestBitFlips(t *testing.T) {
+	mem := vfs.NewMem()
+	opts := storeOptions(mem)
+	opts.LogFileSize, opts.MemtableSize = 32<<10, 1<<20
+	db, err := forebay.Open("db", opts)
+	require.NoError(t, err)
+	for i := range 1000 {
+		require.NoError(t, db.Put(fmt.Appendf(nil, "key %04d", i), fmt.Appendf(nil, "value %d", i)))
+	}
+	image := mem.Snapshot()
+	require.NoError(t, db.Close())
+	want := scanAll(t, image, opts)
+	require.Equal(t, 1000, bytes.Count(want, []byte("value")))
+
+	var names []string
+	list, err := image.List("db")
+	require.NoError(t, err)
+	for _, n := range list {
+		if _, ok := wal.ParseFileName(n); ok {
+			names = append(names, "db/"+n)
+		}
+	}
+	step := int64(199)
+	if *everyBit {
+		step = 1
+	}
+	var bits, detected, harmless, window, silent atomic.Int64
+	work := make(chan int64)
+	var wg sync.WaitGroup
+	sizes := make([]int64, len(names))
+	var total int64
+	for i, n := range names {
+		sizes[i] = int64(len(image.Bytes(n)))
+		total += sizes[i]
+	}
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for bit := range work {
+				off, i := bit/8, 0
+				for off >= sizes[i] {
+					off -= sizes[i]
+					i++
+				}
+				bits.Add(1)
+				switch flip(image, opts, names[i], off, byte(1)<<(bit%8), want) {
+				case "detected":
+					detected.Add(1)
+				case "harmless":
+					harmless.Add(1)
+				case "window":
+					window.Add(1)
+				default:
+					silent.Add(1)
+					t.Errorf("%s: bit %d of byte %d: silent", names[i], bit%8, off)
+				}
+			}
+		})
+	}
+	for bit := int64(0); bit < total*8; bit += step {
+		work <- bit
+	}
+	close(work)
+	wg.Wait()
+	t.Logf("%d files, %d bytes: %d bits flipped, %d detected, %d harmless, %d in the last group, %d silent",
+		len(names), total, bits.Load(), detected.Load(), harmless.Load(), window.Load(), silent.Load())
+	require.Zero(t, silent.Load())
+	require.LessOrEqual(t, window.Load(), int64(8*200), "the window is one small group")
+}
+
+// flip flips one bit of a copy and opens it.
+func flip(image *vfs.Mem, opts *forebay.Options, name string, off int64, mask byte, want []byte) string {
+	damaged := image.Snapshot()
+	if damaged.Corrupt(name, off, 1, func(b []byte) { b[0] ^= mask }) != nil {
+		return "error"
+	}
+	o := *opts
+	o.FS = damaged
+	db, err := forebay.Open("db", &o)
+	if err != nil {
+		var c *forebay.CorruptionError
+		if ok := asCorruption(err, &c); ok && c.File == name && c.Offset >= 0 && c.Offset <= off {
+			return "detected"
+		}
+		return err.Error()
+	}
+	defer db.Close()
+	got := dump(db)
+	switch {
+	case bytes.Equal(got, want):
+		return "harmless"
+	case db.LastLSN() == 999 && bytes.Equal(got, want[:bytes.LastIndexByte(want[:len(want)-1], '\n')+1]):
+		return "window"
+	}
+	return "silent"
+}
+
+func asCorruption(err error, c **forebay.CorruptionError) bool {
+	for err != nil {
+		if e, ok := err.(*forebay.CorruptionError); ok {
+			*c = e
+			return true
+		}
+		u, ok := err.(interface{ Unwrap() error })
+		if !ok {
+			return false
+		}
+		err = u.Unwrap()
+	}
+	return false
+}
+
+func dump(db *forebay.DB) []byte {
+	var out []byte
+	for e, err := range db.Range(nil, nil) {
+		if err != nil {
+			return fmt.Appendf(nil, "error: %v", err)
+		}
+		out = fmt.Appendf(out, "%s=%s\n", e.Key, e.Value)
+	}
+	return out
+}
+
+func scanAll(t *testing.T, mem *vfs.Mem, opts *forebay.Options) []byte {
+	t.Helper()
+	o := *opts
+	o.FS = mem.Snapshot()
+	db, err := forebay.Open("db", &o)
+	require.NoError(t, err)
+	defer db.Close()
+	return dump(db)
+}
+
+// TestStraceChild is run under strace by TestSyncsPerPut.
+func TestStraceChild(t *testing.T) {
+	spec := os.Getenv("FOREBAY_STRACE")
+	if spec == "" {
+		t.Skip("a child of TestSyncsPerPut")
+	}
+	parts := strings.Split(spec, ",")
+	writers, _ := strconv.Atoi(parts[0])
+	puts, _ := strconv.Atoi(parts[1])
+	db, err := forebay.Open(parts[2], &forebay.Options{MarkDelay: -1})
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	for g := range writers {
+		wg.Go(func() {
+			for i := range puts / writers {
+				if err := db.Put(fmt.Appendf(nil, "%d/%d", g, i), []byte("some value")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(t, db.Close())
+}
+
+// TestSyncsPerPut counts system calls on a real directory: with 64 goroutines
+// at most 0.02 syncs a put; with one, one write and one sync a put outside of
+// rotation.
+func TestSyncsPerPut(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil || runtime.GOOS != "linux" {
+		if os.Getenv("FOREBAY_REQUIRE") == "1" {
+			t.Fatal("strace is required")
+		}
+		t.Skip("strace is not installed")
+	}
+	count := func(writers, puts int) (writes, syncs int) {
+		dir := t.TempDir()
+		out := filepath.Join(dir, "strace")
+		cmd := exec.Command(strace, "-f", "-c", "-o", out, "-e", "trace=pwrite64,fdatasync,fsync", os.Args[0], "-test.run", "^TestStraceChild$", "-test.count=1")
+		cmd.Env = append(os.Environ(), fmt.Sprintf("FOREBAY_STRACE=%d,%d,%s", writers, puts, filepath.Join(dir, "db")))
+		if b, err := cmd.CombinedOutput(); err != nil {
+			if bytes.Contains(b, []byte("ptrace")) || bytes.Contains(b, []byte("Operation not permitted")) {
+				if os.Getenv("FOREBAY_REQUIRE") != "1" {
+					t.Skip("strace may not trace here")
+				}
+			}
+			t.Fatalf("%v\n%s", err, b)
+		}
+		b, err := os.ReadFile(out)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`(?m)^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(pwrite64|fdatasync|fsync)$`).FindAllStringSubmatch(string(b), -1) {
+			n, _ := strconv.Atoi(m[1])
+			if m[2] == "pwrite64" {
+				writes += n
+			} else {
+				syncs += n
+			}
+		}
+		return writes, syncs
+	}
+	writes, syncs := count(64, 12_800)
+	t.Logf("64 goroutines, 12800 puts: %d writes, %d syncs, %.4f syncs a put", writes, syncs, float64(syncs)/12_800)
+	require.LessOrEqual(t, float64(syncs)/12_800, 0.02)
+	writes, syncs = count(1, 2_000)
+	t.Logf("1 goroutine, 2000 puts: %d writes, %d syncs", writes, syncs)
+	require.GreaterOrEqual(t, syncs, 2_000)
+	require.LessOrEqual(t, syncs, 2_000+80, "beside rotation")
+	require.LessOrEqual(t, writes, 2_000+80, "beside rotation")
+}

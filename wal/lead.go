@@ -127,7 +127,11 @@ func (l *Log) do(r *Request) error {
 		return err
 	}
 	if lead {
-		l.lead(g)
+		if g.done != nil {
+			l.leadOpen(g)
+		} else {
+			l.lead(g)
+		}
 		return r.err
 	}
 	if first { // only the first may be told to lead
@@ -155,10 +159,13 @@ func (l *Log) enqueue(r *Request, async bool) (g *group, lead, first bool, err e
 	if !l.leading {
 		l.leading = true
 		g = &group{reqs: []*Request{r}}
+		r.g = g
 		if async {
 			g.done = make(chan struct{})
+		} else if l.mayHold(r) {
+			g.done = make(chan struct{})
+			l.open = g
 		}
-		r.g = g
 		return g, true, true, nil
 	}
 	if l.open == nil {
@@ -174,10 +181,11 @@ func (l *Log) lead(g *group) {
 	l.run(g.reqs)
 	l.mu.Lock()
 	next := l.open
+	l.expect = len(g.reqs)
 	if next == nil {
 		l.leading = false
 	} else {
-		l.expect = len(g.reqs) + len(next.reqs)
+		l.expect += len(next.reqs)
 	}
 	l.mu.Unlock()
 	if g.done != nil {
@@ -206,19 +214,21 @@ func (l *Log) leadOpen(g *group) {
 // large. It expects as many as there were in that group and in this one when
 // that one was done.
 func (l *Log) hold(g *group) {
-	if l.opts.Hold <= 0 || l.expect < 2 || l.opts.Policy.kind == policyEach {
-		return
-	}
 	start := time.Now()
 	for {
 		l.mu.Lock()
-		n, level := len(g.reqs), g.reqs[0].Level
+		done := len(g.reqs) >= l.expect || !l.mayHold(g.reqs[0])
 		l.mu.Unlock()
-		if n >= l.expect || level != Durable || time.Since(start) > l.opts.Hold {
+		if done || time.Since(start) > l.opts.Hold {
 			return
 		}
 		runtime.Gosched()
 	}
+}
+
+// mayHold says whether a group that r opens is worth a hold; mu is held.
+func (l *Log) mayHold(r *Request) bool {
+	return l.opts.Hold > 0 && l.expect > 1 && r.Level == Durable && r.fn == nil && l.opts.Policy.kind != policyEach
 }
 
 // run commits requests in order, in as few writes as may be.

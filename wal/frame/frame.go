@@ -160,13 +160,14 @@ func decodeHeader(b []byte, bind Binding, off int64) (h Header, sum uint64, reas
 
 // check says which rule the header breaks, or "".
 func (h *Header) check() string {
-	limit := uint32(MaxPayload)
+	limit, flags := uint32(MaxPayload), FlagGroupEnd
 	switch h.Kind {
 	case KindLink:
 		if h.Count != 0 || h.Raw != LinkSize {
 			return "link of a wrong size"
 		}
 	case KindData:
+		flags |= flagCodec | FlagCopy
 		if h.Count == 0 {
 			return "data frame without records"
 		}
@@ -174,6 +175,7 @@ func (h *Header) check() string {
 			limit = MaxBigPayload
 		}
 	case KindMark:
+		flags |= FlagClose
 		if h.Count != 0 || h.Raw != 0 {
 			return "mark with a payload"
 		}
@@ -186,7 +188,7 @@ func (h *Header) check() string {
 		return "unknown frame kind"
 	}
 	switch {
-	case h.Flags&^flagsKnown != 0 || h.Flags.Codec() > CodecZstd:
+	case h.Flags&^flags != 0 || h.Flags.Codec() > CodecZstd:
 		return "unknown frame flags"
 	case h.Flags.Codec() == CodecNone && h.Stored != h.Raw:
 		return "lengths differ without compression"

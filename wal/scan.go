@@ -175,6 +175,7 @@ func (s *scan) run() error {
 }
 
 func (s *scan) close() {
+	s.r.Release()
 	for _, l := range s.files {
 		l.f.Close()
 	}
@@ -372,7 +373,7 @@ func (s *scan) frame(fr *frame.Frame, limit LSN, sp *span) error {
 	for drop < len(s.tail) && s.tail[drop].last < s.durable {
 		drop++
 	}
-	s.tail = s.tail[drop:]
+	s.tail = slices.Delete(s.tail, 0, drop)
 	return nil
 }
 

@@ -138,6 +138,7 @@ func (l *Loaded) read(fsys vfs.FS, dir string, k Kind, n uint64, each func(uint6
 		return false, &base.CorruptionError{File: path, Offset: 0, Reason: fmt.Sprintf("header is of %s number %d", head.Kind, head.Number)}
 	}
 	r := frame.NewReader(f, size, head)
+	defer r.Release()
 	var last, durable uint64
 	marked := false
 	for {

@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 var errRecords = errors.New("records do not fill their frame")
 
-// Frame is one verified frame of a file.
+// Frame is one verified frame of a file. It is valid until its reader moves.
 type Frame struct {
 	Header
 	// Offset is where the frame begins, End where the next one may begin:
@@ -18,7 +19,7 @@ type Frame struct {
 	Offset, End int64
 	// Hash is the closing hash.
 	Hash uint64
-	// Payload is decompressed. It is valid until the reader moves.
+	// Payload is decompressed.
 	Payload []byte
 }
 
@@ -51,6 +52,21 @@ type Reader struct {
 	win   []byte
 	winAt int64
 	raw   []byte
+	frame Frame
+}
+
+// windows keeps the memory of readers: a store that is opened and closed again
+// at once would else spend most of its time on clearing it.
+var windows sync.Pool
+
+// Release gives the reader's memory back; no payload may be used after it. A
+// released reader can be Reset.
+func (r *Reader) Release() {
+	if cap(r.win) > 0 {
+		w := r.win[:0]
+		windows.Put(&w)
+	}
+	r.win = nil
 }
 
 const readWindow = 256 << 10
@@ -143,9 +159,9 @@ func (r *Reader) Next() (*Frame, *End, error) {
 	if reason := checkPayload(&h, payload); reason != "" {
 		return end(reason)
 	}
-	f := &Frame{Header: h, Offset: r.off, End: stop, Hash: hash, Payload: payload}
+	r.frame = Frame{Header: h, Offset: r.off, End: stop, Hash: hash, Payload: payload}
 	r.off, r.prev, r.next = stop, hash, h.Next()
-	return f, nil, nil
+	return &r.frame, nil, nil
 }
 
 func checkPayload(h *Header, payload []byte) string {
@@ -181,7 +197,11 @@ func (r *Reader) read(off int64, n int) ([]byte, error) {
 	}
 	want := int(min(max(int64(n), readWindow), r.size-off))
 	if cap(r.win) < want {
-		r.win = make([]byte, want)
+		if w, ok := windows.Get().(*[]byte); ok && cap(*w) >= want {
+			r.win = *w
+		} else {
+			r.win = make([]byte, want)
+		}
 	}
 	r.win = r.win[:want]
 	r.winAt = off

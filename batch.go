@@ -2,6 +2,7 @@ package forebay
 
 import (
 	"context"
+	"errors"
 
 	"github.com/forebaydb/forebay/commit"
 	"github.com/forebaydb/forebay/internal/batch"
@@ -67,6 +68,9 @@ func (db *DB) apply(rec []byte, level Level) error {
 		return err
 	}
 	_, err := db.pipe.Apply(rec, level, nil)
+	if errors.Is(err, ErrFull) {
+		db.relieve()
+	}
 	return public(err)
 }
 

@@ -61,6 +61,7 @@ type DB struct {
 	background sync.WaitGroup
 	ctx        context.Context
 	stop       context.CancelFunc
+	relieving  atomic.Bool
 	checkpoints,
 	settledBytes atomic.Int64
 }
@@ -343,6 +344,22 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 		}
 	}
 	return public(err)
+}
+
+// relieve settles everything in the background, because the log is full: then
+// its files can go.
+func (db *DB) relieve() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed || !db.relieving.CompareAndSwap(false, true) {
+		return
+	}
+	db.background.Go(func() {
+		defer db.relieving.Store(false)
+		if err := db.Checkpoint(db.ctx); err != nil {
+			db.opts.Logger.Error("the log is full and a checkpoint fails", "error", err)
+		}
+	})
 }
 
 // Sync returns when every commit that returned, or was submitted, before it is

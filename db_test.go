@@ -214,3 +214,35 @@ func BenchmarkOpenScanClose10KB(b *testing.B) {
 		}
 	}
 }
+
+// TestLogFull: a bounded log refuses writes with ErrFull, without a gap, settles
+// by itself, and takes writes again.
+func TestLogFull(t *testing.T) {
+	o := small(vfs.NewMem())
+	o.MaxLogBytes, o.MemtableSize = 128<<10, 1<<20
+	db := open(t, o)
+	want := map[string]string{}
+	full := 0
+	for i := 0; i < 3000; i++ {
+		k, v := fmt.Sprint("key ", i%500), fmt.Sprint("value ", i, string(make([]byte, 300)))
+		for {
+			err := db.Put([]byte(k), []byte(v))
+			if err == nil {
+				break
+			}
+			require.ErrorIs(t, err, ErrFull)
+			full++
+			_, err = db.Has([]byte(k))
+			require.NoError(t, err)
+		}
+		want[k] = v
+	}
+	require.Positive(t, full)
+	require.Equal(t, uint64(3000), db.LastLSN())
+	require.LessOrEqual(t, db.Stats().Log.FileBytes, o.MaxLogBytes)
+	require.Equal(t, want, contents(t, db))
+	require.NoError(t, db.Close())
+	db = open(t, o)
+	require.Equal(t, want, contents(t, db))
+	require.NoError(t, db.Close())
+}

@@ -107,13 +107,27 @@ func (l *Log) takeFile(need int64) (*logFile, error) {
 		l.spare = nil
 		return f, nil
 	}
-	size, zero := l.nextSize, true
+	size, zero := l.fit(), true
 	if need > size {
 		size, zero = (need+frame.BlockAlign-1)&^(frame.BlockAlign-1), need <= 1<<20
 	} else {
 		l.nextSize = min(l.nextSize*4, l.opts.FileSize)
 	}
 	return l.makeFile(size, zero)
+}
+
+// fit returns the size of the next file: where MaxBytes is near, as much as is
+// left, and never more than a quarter of it, so that one file can go while
+// another is written. fileMu is held.
+func (l *Log) fit() int64 {
+	if l.opts.MaxBytes <= 0 {
+		return l.nextSize
+	}
+	size := min(l.nextSize, max(l.opts.MaxBytes/4, l.opts.FirstFileSize))
+	if left := l.opts.MaxBytes - l.totalBytes(); left < size {
+		size = max(left, l.opts.FirstFileSize)
+	}
+	return size &^ (frame.BlockAlign - 1)
 }
 
 // newFile is takeFile for an open, before there are spares.
@@ -241,7 +255,7 @@ func (l *Log) spareSoon() {
 		if l.spare != nil || l.Err() != nil || l.isClosed() {
 			return
 		}
-		size := l.nextSize
+		size := l.fit()
 		f, err := l.makeFile(size, true)
 		if err != nil {
 			return // the leader meets it, and reports it, when it needs a file
@@ -250,7 +264,7 @@ func (l *Log) spareSoon() {
 			f.close()
 			return
 		}
-		l.nextSize = min(size*4, l.opts.FileSize)
+		l.nextSize = min(l.nextSize*4, l.opts.FileSize)
 		l.spare = f
 	})
 }

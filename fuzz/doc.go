@@ -1,0 +1,36 @@
+// Package fuzz is the crash explorer: it runs short workloads on a file system
+// in memory, cuts the power (or kills the process) after every single I/O, makes
+// the states that a disk may then hold, opens each, and compares what is there
+// with what was promised (package forebay, "What is promised").
+//
+//	rep, err := fuzz.Run(ctx, fuzz.Config{Workloads: 100, Seed: 1})
+//
+// # How a workload is explored
+//
+// A workload (workload.go) is a function of its seed: settings, a few lives,
+// and in each life a few steps. While it runs (record.go), a snapshot is kept
+// after each I/O, with the bounds that a crash there must respect: lo, the last
+// commit that must be there after a power cut; kill, the same after a crash of
+// the process; hi, the last LSN assigned. A life ends in a crash whose remains
+// the next life opens, so that recovery is followed by more writes, and they by
+// more crashes.
+//
+// Each snapshot, a cut, is then explored (explore.go): the process is killed,
+// and the power is cut with every subset of what is unsynced kept (up to eight
+// units), or else with every prefix, every one and every two lost, every one
+// kept; then with fates by chance, zeros, garbage, stale and torn sectors among
+// them, as far as the model of the disk allows.
+//
+// Each state is opened and scanned (check.go). The hash of the pairs that are
+// found must be H(n), where n is the LSN that the engine says, and n must be
+// within the bounds. Some states go through more: reads and reverse scans agree
+// with the scan; no stray file is left; recovering again changes nothing; a new
+// durable write survives one more crash; and the power is cut again after every
+// I/O of the recovery itself.
+//
+// A violation has one line that makes the state again (Replay), and the state
+// itself.
+//
+// The engine is behind a small interface (engine.go); forebay.go is the only
+// file that knows Forebay.
+package fuzz

@@ -1,0 +1,78 @@
+package fuzz
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	flagStates    = flag.Int64("fuzz.states", 0, "crash states that TestExplore makes; 0: a short run")
+	flagWorkloads = flag.Int("fuzz.workloads", 0, "workloads that TestExplore explores; 0: no bound")
+	flagPer       = flag.Int64("fuzz.perworkload", 4000, "crash states of one workload; 0: all")
+	flagBudget    = flag.Duration("fuzz.budget", 0, "time that TestExplore takes; 0: no bound")
+	flagSeed      = flag.Uint64("fuzz.seed", 1, "seed of TestExplore")
+	flagWorkers   = flag.Int("fuzz.workers", 0, "workloads explored at once; 0: one a processor")
+	flagReplay    = flag.String("fuzz.replay", "", "replay id of a violation, for TestReplay")
+	flagDump      = flag.String("fuzz.dump", "", "directory for the states of violations")
+)
+
+// bubbled returns a configuration whose sequential workloads repeat exactly.
+func bubbled(t *testing.T) Config {
+	return Config{
+		Bubble: func(f func()) { synctest.Test(t, func(*testing.T) { f() }) },
+		Settle: synctest.Wait,
+	}
+}
+
+// TestExplore explores for a moment, or as far as the flags say.
+func TestExplore(t *testing.T) {
+	cfg := bubbled(t)
+	cfg.States, cfg.Workloads, cfg.PerWorkload = *flagStates, *flagWorkloads, *flagPer
+	cfg.Budget, cfg.Seed, cfg.Workers = *flagBudget, *flagSeed, *flagWorkers
+	if cfg.States == 0 && cfg.Workloads == 0 && cfg.Budget == 0 {
+		cfg.States, cfg.PerWorkload = 20000, 1000
+		if testing.Short() {
+			cfg.States = 4000
+		}
+	}
+	cfg.Progress = func(r Report) {
+		fmt.Fprintf(os.Stderr, "%6.0f s: %d workloads, %d cuts, %d states, %d violations\n", r.Seconds, r.Workloads, r.Cuts, r.States, len(r.Violations))
+	}
+	rep, err := Run(context.Background(), cfg)
+	require.NoError(t, err)
+	report(t, rep)
+}
+
+// TestReplay makes the state of -fuzz.replay again.
+func TestReplay(t *testing.T) {
+	if *flagReplay == "" {
+		t.Skip("no -fuzz.replay")
+	}
+	cfg := bubbled(t)
+	cfg.PerWorkload = *flagPer
+	rep, err := Replay(context.Background(), cfg, *flagReplay)
+	require.NoError(t, err)
+	report(t, rep)
+}
+
+func report(t *testing.T, rep Report) {
+	t.Helper()
+	t.Logf("\n%s%.0f states a second", rep.Table(), float64(rep.States)/rep.Seconds)
+	for i, v := range rep.Violations {
+		if i < 20 {
+			t.Errorf("%s", v)
+		}
+		if *flagDump != "" && v.Disk != nil {
+			require.NoError(t, v.Dump(fmt.Sprintf("%s/%d", *flagDump, i)))
+		}
+	}
+	if n := len(rep.Violations); n > 20 {
+		t.Errorf("and %d more violations", n-20)
+	}
+}

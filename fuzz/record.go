@@ -1,0 +1,376 @@
+package fuzz
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/forebaydb/forebay/vfs"
+)
+
+// bounds are what a crash must respect: after a power cut lo ≤ n ≤ hi, after a
+// crash of the process kill ≤ n ≤ hi.
+type bounds struct{ lo, kill, hi uint64 }
+
+// cut is the disk between one I/O and the next.
+type cut struct {
+	disk *vfs.Mem
+	op   vfs.Op // the I/O before it
+	life int
+	bounds
+	hist *history
+}
+
+// recording is a workload that was run.
+type recording struct {
+	w    *Workload
+	cuts []*cut
+	// broken says what went wrong while nothing had failed yet, or in the opens
+	// between lives.
+	broken []*Violation
+}
+
+// recorder runs a workload and keeps a cut after each I/O.
+//
+// What was acknowledged before an I/O returned can rest on earlier I/Os alone,
+// so that the hook of an I/O also tells the lower bound of the cut before it.
+type recorder struct {
+	x    *explorer
+	w    *Workload
+	out  *recording
+	disk *vfs.Mem
+	life int
+
+	mu      sync.Mutex // guards all below
+	open    Store      // nil while there is none
+	outside bounds     // hold while there is none
+	acked   bounds     // lo and kill by acknowledgements
+	hist    *history
+	err     error
+	first   int // index in out.cuts of the life's first cut
+}
+
+// record runs the workload.
+func (x *explorer) record(w *Workload) *recording {
+	r := &recorder{x: x, w: w, out: &recording{w: w}, disk: vfs.NewMem(), hist: &history{}}
+	var redo []commit
+	for i := range w.lives {
+		r.life, r.first = i, len(r.out.cuts)
+		r.disk.OnIO(r.onIO)
+		ok := r.live(&w.lives[i], redo)
+		r.disk.OnIO(nil)
+		if !ok || i == len(w.lives)-1 {
+			break
+		}
+		var err error
+		if redo, err = r.crash(&w.lives[i]); err != nil {
+			break
+		}
+	}
+	return r.out
+}
+
+// now returns the bounds of this moment; mu is held.
+func (r *recorder) now() bounds {
+	if r.open == nil {
+		return r.outside
+	}
+	b := bounds{lo: max(r.acked.lo, r.open.DurableLSN()), hi: r.open.Last()}
+	b.kill = max(b.lo, r.acked.kill)
+	return b
+}
+
+// onIO is the hook of the file system.
+func (r *recorder) onIO(op vfs.Op) {
+	snap := r.disk.Snapshot()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := r.seal()
+	r.out.cuts = append(r.out.cuts, &cut{disk: snap, op: op, life: r.life, bounds: b, hist: r.hist})
+}
+
+// seal raises the lower bounds of the last cut to those of now; mu is held.
+func (r *recorder) seal() bounds {
+	b := r.now()
+	if n := len(r.out.cuts); n > r.first {
+		c := r.out.cuts[n-1]
+		c.lo, c.kill = max(c.lo, b.lo), max(c.kill, b.kill)
+	}
+	return b
+}
+
+// settings returns those of one open; ids and salts are never used twice.
+func (r *recorder) settings(open int) Settings {
+	s := r.w.Settings
+	s.Rand = newRand(mix(mix(r.w.Seed, uint64(r.life)), uint64(open)))
+	return s
+}
+
+// live runs one life. It returns false when the life broke something.
+func (r *recorder) live(l *life, redo []commit) bool {
+	st, err := r.openStore(r.settings(0))
+	if err != nil {
+		if st != nil {
+			st.Close()
+		}
+		return r.fail("open", err)
+	}
+	for _, c := range redo {
+		c.submit = false
+		if err == nil {
+			err = r.commit(st, c)
+		}
+	}
+	for i := 0; i < len(l.steps) && err == nil; i++ {
+		r.x.quiesce()
+		if l.steps[i].kind == stepReopen {
+			if err = r.closeStore(st); err == nil {
+				st, err = r.openStore(r.settings(i + 1))
+			}
+			continue
+		}
+		err = r.step(st, &l.steps[i])
+	}
+	r.x.quiesce()
+	if err == nil {
+		err = r.verify(st)
+	}
+	if st != nil {
+		if cerr := r.closeStore(st); err == nil {
+			err = cerr
+		}
+	}
+	if err == nil {
+		err = r.err
+	}
+	if ferr := r.hist.finish(); err == nil {
+		err = ferr
+	}
+	if err != nil {
+		return r.fail("workload", err)
+	}
+	return true
+}
+
+func (r *recorder) fail(kind string, err error) bool {
+	r.out.broken = append(r.out.broken, &Violation{Kind: kind, Detail: fmt.Sprintf("life %d: %v", r.life, err), Replay: replayID(r.w, -1, nil), Workload: r.w.String()})
+	if r.hist.finish() != nil || kind != "open" {
+		r.out.cuts = r.out.cuts[:r.first]
+	}
+	return false
+}
+
+// openStore opens the store; what it then shows bounds all that follows.
+func (r *recorder) openStore(s Settings) (Store, error) {
+	st, err := r.x.cfg.Engine.Open(r.x.under(r.disk), s)
+	if err != nil {
+		return nil, err
+	}
+	n := st.Last()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n < r.outside.kill || n > r.outside.hi {
+		err = fmt.Errorf("opened with LSN %d, bounds are %d to %d", n, r.outside.kill, r.outside.hi)
+		return st, err
+	}
+	if err := r.hist.finish(); err != nil {
+		return st, err
+	}
+	if n < uint64(len(r.hist.commits)) {
+		r.hist = r.hist.prefix(n)
+	}
+	r.acked = bounds{lo: n, kill: n}
+	r.open = st
+	r.seal()
+	if k := len(r.out.cuts); k > r.first {
+		r.out.cuts[k-1].hi = n
+	}
+	return st, nil
+}
+
+func (r *recorder) closeStore(st Store) error {
+	if err := st.Close(); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := st.Last()
+	r.outside = bounds{last, last, last}
+	r.open = nil
+	r.seal()
+	return nil
+}
+
+// crash makes the disk of the next life from a cut of this one, and returns
+// what the next life does again.
+func (r *recorder) crash(l *life) ([]commit, error) {
+	cuts := r.out.cuts[r.first:]
+	c := cuts[int(l.at*float64(len(cuts)))]
+	r.outside = c.bounds
+	if l.kill {
+		r.disk = c.disk.Snapshot()
+	} else {
+		r.disk = c.disk.PowerCutSeed(l.seed, r.w.Model)
+		r.outside.kill = c.lo
+	}
+	r.open = nil
+	r.hist = c.hist
+	// What the next life finds is known before it begins: the open is the same.
+	st, err := r.x.cfg.Engine.Open(r.x.under(r.disk.Snapshot()), r.settings(1000))
+	if err != nil {
+		return nil, nil // the next life reports it
+	}
+	n := st.Last()
+	st.Close()
+	if !l.redo || n > uint64(len(c.hist.commits)) {
+		return nil, nil
+	}
+	rest := c.hist.commits[n:]
+	return rest[:min(len(rest), 4)], nil
+}
+
+// step does one step.
+func (r *recorder) step(st Store, s *step) error {
+	switch s.kind {
+	case stepCommit:
+		return r.commit(st, s.commits[0][0])
+	case stepSync, stepCheckpoint:
+		last := st.Last()
+		do := st.Sync
+		if s.kind == stepCheckpoint {
+			do = st.Checkpoint
+		}
+		if err := do(); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+		r.ack(last, Durable)
+	case stepIdle:
+		time.Sleep(3 * markDelay)
+	case stepPipeline:
+		return r.pipeline(st, s.commits[0])
+	case stepBurst:
+		var wg sync.WaitGroup
+		var failed atomic.Pointer[error]
+		for _, cs := range s.commits {
+			wg.Go(func() {
+				for _, c := range cs {
+					if err := r.commit(st, c); err != nil {
+						failed.Store(&err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if e := failed.Load(); e != nil {
+			return *e
+		}
+	}
+	return nil
+}
+
+func (r *recorder) commit(st Store, c commit) error {
+	var lsn uint64
+	var err error
+	if c.submit {
+		var wait func() (uint64, error)
+		if wait, err = st.Submit(c.ops, c.level); err == nil {
+			lsn, err = wait()
+		}
+	} else {
+		lsn, err = st.Apply(c.ops, c.level)
+	}
+	return r.done(c, lsn, err)
+}
+
+func (r *recorder) pipeline(st Store, cs []commit) error {
+	var waits []func() (uint64, error)
+	for _, c := range cs {
+		wait, err := st.Submit(c.ops, c.level)
+		if err != nil {
+			return fmt.Errorf("submit %s: %w", c, err)
+		}
+		waits = append(waits, wait)
+	}
+	for i := len(cs) - 1; i >= 0; i-- {
+		lsn, err := waits[i]()
+		if err := r.done(cs[i], lsn, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// done takes down a commit that was acknowledged.
+func (r *recorder) done(c commit, lsn uint64, err error) error {
+	if err != nil {
+		return fmt.Errorf("commit %s: %w", c, err)
+	}
+	r.mu.Lock()
+	err = r.hist.set(lsn, c)
+	r.mu.Unlock()
+	r.ack(lsn, c.level)
+	return err
+}
+
+func (r *recorder) ack(lsn uint64, l Level) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch l {
+	case Durable:
+		r.acked.lo = max(r.acked.lo, lsn)
+		r.acked.kill = max(r.acked.kill, lsn)
+		if d := r.open.DurableLSN(); d < lsn && r.err == nil {
+			r.err = fmt.Errorf("commit %d was acknowledged as durable, DurableLSN is %d", lsn, d)
+		}
+	case Written:
+		r.acked.kill = max(r.acked.kill, lsn)
+	}
+}
+
+// verify compares the live store with the history.
+func (r *recorder) verify(st Store) error {
+	if err := r.hist.finish(); err != nil {
+		return err
+	}
+	n := st.Last()
+	if n != uint64(len(r.hist.commits)) {
+		return fmt.Errorf("last LSN is %d after %d commits", n, len(r.hist.commits))
+	}
+	sum := uint64(0)
+	if err := st.Scan(false, func(k, v []byte) { sum += pairHash(k, v) }); err != nil {
+		return fmt.Errorf("scan: %w", err)
+	}
+	if sum != r.hist.hashes[n] {
+		return fmt.Errorf("the live store is not S(%d): %s", n, r.hist.diff(contents(st)))
+	}
+	return nil
+}
+
+func contents(st Store) map[string]string {
+	got := map[string]string{}
+	_ = st.Scan(false, func(k, v []byte) { got[string(k)] = string(v) }) // an error has been reported
+	return got
+}
+
+// lockedRand is a source of ids and salts that repeats.
+type lockedRand struct {
+	mu  sync.Mutex
+	src *rand.ChaCha8
+}
+
+func newRand(seed uint64) io.Reader {
+	var key [32]byte
+	for i := range key {
+		key[i] = byte(mix(seed, uint64(i)))
+	}
+	return &lockedRand{src: rand.NewChaCha8(key)}
+}
+
+func (l *lockedRand) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.src.Read(p)
+}

@@ -1,0 +1,93 @@
+package fuzz
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/forebaydb/forebay/vfs"
+)
+
+// A replay id is seed.model.mode.cut.fates.inner.fates2: numbers, and a letter
+// for each fate.
+
+const fateLetters = "LKZGST123"
+
+func fateString(f []vfs.Fate) string {
+	if len(f) == 1 && f[0] == killed {
+		return "killed"
+	}
+	b := make([]byte, len(f))
+	for i, v := range f {
+		b[i] = fateLetters[v]
+	}
+	return string(b)
+}
+
+func replayID(w *Workload, cut int, s *state) string {
+	mode := 0
+	if w.Concurrent {
+		mode = 1
+	}
+	id := fmt.Sprintf("%x.%d.%d.%d", w.Seed, w.Model, mode, cut)
+	if s == nil {
+		return id
+	}
+	return fmt.Sprintf("%s.%s.%d.%s", id, fateString(s.fates), s.inner, fateString(s.fates2))
+}
+
+// Replay makes the workload of a violation again and checks the one state, or
+// all states where the id names none. A workload with concurrent writers need
+// not come out as it did: then its whole exploration is repeated.
+func Replay(ctx context.Context, cfg Config, id string) (Report, error) {
+	var seed uint64
+	var model vfs.Model
+	var mode, at int
+	parts := strings.SplitN(id, ".", 5)
+	if len(parts) < 4 {
+		return Report{}, fmt.Errorf("fuzz: replay id %q", id)
+	}
+	if _, err := fmt.Sscanf(strings.Join(parts[:4], " "), "%x %d %d %d", &seed, &model, &mode, &at); err != nil {
+		return Report{}, fmt.Errorf("fuzz: replay id %q: %w", id, err)
+	}
+	if cfg.Engine == nil {
+		cfg.Engine = Forebay{}
+	}
+	if err := warm(&cfg); err != nil {
+		return Report{}, err
+	}
+	w := NewWorkload(seed, model, mode == 1)
+	if !w.Concurrent && at >= 0 {
+		cfg.capture = func(x *explorer, s *state) bool { return replayID(x.w, x.cut, s) != id }
+	}
+	x := newExplorer(ctx, &cfg, &shared{})
+	x.explore(w)
+	rep := Report{}
+	rep.add(x.stats, x.out)
+	return rep, nil
+}
+
+// Dump writes the files of the violation's state below dir.
+func (v *Violation) Dump(dir string) error { return dump(v.Disk, "", dir) }
+
+func dump(m *vfs.Mem, name, dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	names, err := m.List(name)
+	for _, n := range names {
+		if err != nil {
+			break
+		}
+		from, to := path.Join(name, n), filepath.Join(dir, n)
+		if info, _ := m.Stat(from); info.Dir {
+			err = dump(m, from, to)
+		} else {
+			err = os.WriteFile(to, m.Bytes(from), 0o600)
+		}
+	}
+	return err
+}

@@ -1,0 +1,267 @@
+package fuzz
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/forebaydb/forebay/vfs"
+)
+
+// Config says what to explore and how far. The first bound that is met ends a
+// run; without any it ends with ctx.
+type Config struct {
+	// Engine under test; nil: Forebay.
+	Engine Engine
+	// Budget bounds the time, States the crash states, Workloads the workloads
+	// of the whole run; 0: no bound.
+	Budget    time.Duration
+	States    int64
+	Workloads int
+	// PerWorkload bounds the states of one workload; 0: all that there are.
+	PerWorkload int64
+	// Seed decides everything but the timing of concurrent workloads.
+	Seed uint64
+	// Workers is how many workloads are explored at once; 0: one a processor.
+	Workers int
+	// Models, in turn; nil: SectorAtomic, NothingAssumed and, one in eight,
+	// Ordered.
+	Models []vfs.Model
+	// Modes, in turn: whether writers are concurrent; nil: both.
+	Modes []bool
+	// Disk wraps the disk that the engine sees: a disk that lies, say.
+	Disk func(vfs.FS) vfs.FS
+	// Bubble runs f so that Settle, called inside, returns once every goroutine
+	// that f started waits, and makes time stand still while one runs: with
+	// testing/synctest a sequential workload repeats exactly. Both or neither.
+	Bubble func(f func())
+	Settle func()
+	// Progress, if not nil, is called about once in Every.
+	Progress func(Report)
+	Every    time.Duration
+
+	// capture, if not nil, sees each state, and may spare its check.
+	capture func(*explorer, *state) bool
+}
+
+// Row counts what was done under one model, alignment and mode.
+type Row struct {
+	Model      vfs.Model
+	Align      int64
+	Concurrent bool
+	Workloads  int
+	Cuts       int64
+	States     int64
+	// Distinct counts, for each workload, the different S(n) that were
+	// recovered.
+	Distinct   int64
+	Violations int64
+	// Seconds of one worker.
+	Seconds float64
+}
+
+// Violation is a state that the engine did not keep its promise for.
+type Violation struct {
+	// Kind says what was broken, Detail how.
+	Kind, Detail string
+	// Replay makes the state again: see Replay.
+	Replay string
+	// Workload describes it.
+	Workload string
+	// Disk is the state, before anything opened it; nil where a live store was
+	// wrong.
+	Disk *vfs.Mem
+}
+
+// String is the violation in a few lines, the first of which replays it.
+func (v *Violation) String() string {
+	return fmt.Sprintf("replay %s: %s\n  %s\n  %s", v.Replay, v.Kind, v.Detail, strings.ReplaceAll(strings.TrimSpace(v.Workload), "\n", "\n  "))
+}
+
+// Report is what a run did.
+type Report struct {
+	Workloads         int
+	Cuts, States      int64
+	DistinctRecovered int64
+	Violations        []*Violation
+	Seconds           float64
+	Rows              []Row
+}
+
+// shared is what the workers of a run share.
+type shared struct {
+	states atomic.Int64
+	limit  int64
+	next   atomic.Int64
+}
+
+func (s *shared) full() bool { return s.limit > 0 && s.states.Load() >= s.limit }
+
+// Run explores.
+func Run(ctx context.Context, cfg Config) (Report, error) {
+	if cfg.Engine == nil {
+		cfg.Engine = Forebay{}
+	}
+	if cfg.Models == nil {
+		cfg.Models = []vfs.Model{vfs.SectorAtomic, vfs.NothingAssumed, vfs.SectorAtomic, vfs.NothingAssumed, vfs.SectorAtomic, vfs.NothingAssumed, vfs.SectorAtomic, vfs.Ordered}
+	}
+	if cfg.Modes == nil {
+		cfg.Modes = []bool{false, true}
+	}
+	if cfg.Workers == 0 {
+		cfg.Workers = runtime.GOMAXPROCS(0)
+	}
+	if (cfg.Bubble == nil) != (cfg.Settle == nil) {
+		return Report{}, fmt.Errorf("fuzz: Config.Bubble and Settle come together")
+	}
+	if cfg.Budget > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, cfg.Budget)
+		defer cancel()
+	}
+	if err := warm(&cfg); err != nil {
+		return Report{}, err
+	}
+	return run(ctx, &cfg), nil
+}
+
+// warm makes what an engine makes once for all, outside of any bubble.
+func warm(cfg *Config) error {
+	for c := range uint8(4) {
+		m := vfs.NewMem()
+		s := Settings{FileSize: 16 << 10, TableSize: 4 << 10, MarkDelay: -1, Compression: c, Rand: newRand(1)}
+		for range 2 {
+			st, err := cfg.Engine.Open(m, s)
+			if err != nil {
+				return err
+			}
+			for range 2 {
+				if _, err := st.Apply([]Op{{Key: []byte("k"), Value: make([]byte, 2000)}}, Durable); err != nil {
+					return err
+				}
+				if err := st.Checkpoint(); err != nil {
+					return err
+				}
+			}
+			contents(st)
+			if err := st.Close(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// plan returns the n-th workload of a run.
+func (cfg *Config) plan(n int64) *Workload {
+	concurrent := cfg.Modes[n%int64(len(cfg.Modes))]
+	model := cfg.Models[n/int64(len(cfg.Modes))%int64(len(cfg.Models))]
+	return NewWorkload(mix(cfg.Seed, uint64(n)), model, concurrent)
+}
+
+func run(ctx context.Context, cfg *Config) Report {
+	start := time.Now()
+	sh := &shared{limit: cfg.States}
+	var mu sync.Mutex // guards rep
+	rep := Report{}
+	var wg sync.WaitGroup
+	for range cfg.Workers {
+		wg.Go(func() {
+			x := newExplorer(ctx, cfg, sh)
+			for ctx.Err() == nil && !sh.full() {
+				n := sh.next.Add(1) - 1
+				if cfg.Workloads > 0 && n >= int64(cfg.Workloads) {
+					return
+				}
+				begin := time.Now()
+				w := cfg.plan(n)
+				x.stats = Row{Model: w.Model, Align: w.Settings.Align, Concurrent: w.Concurrent}
+				x.explore(w)
+				x.stats.Seconds = time.Since(begin).Seconds()
+				mu.Lock()
+				rep.add(x.stats, x.out)
+				mu.Unlock()
+			}
+		})
+	}
+	finished := make(chan struct{})
+	go func() { wg.Wait(); close(finished) }()
+	report := func() Report {
+		mu.Lock()
+		defer mu.Unlock()
+		out := rep
+		out.Rows = slices.Clone(rep.Rows)
+		out.Violations = slices.Clone(rep.Violations)
+		out.Seconds = time.Since(start).Seconds()
+		return out
+	}
+	every := cfg.Every
+	if every == 0 {
+		every = time.Minute
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-finished:
+			return report()
+		case <-tick.C:
+			if cfg.Progress != nil {
+				cfg.Progress(report())
+			}
+		}
+	}
+}
+
+func newExplorer(ctx context.Context, cfg *Config, sh *shared) *explorer {
+	return &explorer{cfg: cfg, ctx: ctx, shared: sh, seen: map[uint64]struct{}{}, found: map[uint64]struct{}{}}
+}
+
+// add takes in the figures of one workload.
+func (r *Report) add(row Row, vs []*Violation) {
+	r.Workloads += row.Workloads
+	r.Cuts += row.Cuts
+	r.States += row.States
+	r.DistinctRecovered += row.Distinct
+	r.Violations = append(r.Violations, vs...)
+	i := slices.IndexFunc(r.Rows, func(o Row) bool {
+		return o.Model == row.Model && o.Align == row.Align && o.Concurrent == row.Concurrent
+	})
+	if i < 0 {
+		r.Rows = append(r.Rows, row)
+		return
+	}
+	o := &r.Rows[i]
+	o.Workloads += row.Workloads
+	o.Cuts += row.Cuts
+	o.States += row.States
+	o.Distinct += row.Distinct
+	o.Violations += row.Violations
+	o.Seconds += row.Seconds
+}
+
+// Table is the report as a table.
+func (r *Report) Table() string {
+	rows := slices.Clone(r.Rows)
+	slices.SortFunc(rows, func(a, b Row) int {
+		return strings.Compare(rowKey(a), rowKey(b))
+	})
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-16s %5s %-10s %9s %9s %10s %9s %10s %9s\n", "model", "align", "writers", "workloads", "cuts", "states", "distinct", "violations", "seconds")
+	for _, o := range rows {
+		mode := "one"
+		if o.Concurrent {
+			mode = "concurrent"
+		}
+		fmt.Fprintf(&b, "%-16s %5d %-10s %9d %9d %10d %9d %10d %9.1f\n", modelNames[o.Model], o.Align, mode, o.Workloads, o.Cuts, o.States, o.Distinct, o.Violations, o.Seconds)
+	}
+	fmt.Fprintf(&b, "%-16s %5s %-10s %9d %9d %10d %9d %10d %9.1f\n", "all", "", "", r.Workloads, r.Cuts, r.States, r.DistinctRecovered, len(r.Violations), r.Seconds)
+	return b.String()
+}
+
+func rowKey(r Row) string { return fmt.Sprint(r.Model, r.Align, r.Concurrent) }

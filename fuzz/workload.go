@@ -1,0 +1,263 @@
+package fuzz
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/forebaydb/forebay/vfs"
+)
+
+// Workload is what is done to a store, all of it decided by the seed, the model
+// and whether writers are concurrent.
+type Workload struct {
+	Seed       uint64
+	Model      vfs.Model
+	Concurrent bool
+	Settings   Settings
+	lives      []life
+}
+
+// life is what one open of the store, or several with a Close in between, does
+// before a crash.
+type life struct {
+	steps []step
+	// The crash that ends it, for the next life to begin: after which of the
+	// life's I/Os (a fraction), whether of the process alone, and the seed of
+	// the fates.
+	at   float64
+	kill bool
+	seed uint64
+	// redo makes the next life begin with the commits that the crash took, byte
+	// for byte.
+	redo bool
+}
+
+type stepKind uint8
+
+const (
+	stepCommit     stepKind = iota
+	stepPipeline            // commits submitted together, then awaited
+	stepBurst               // concurrent writers
+	stepSync                //
+	stepCheckpoint          //
+	stepReopen              // Close, Open
+	stepIdle                // long enough for a mark
+)
+
+type step struct {
+	kind    stepKind
+	commits [][]commit // of one writer each
+}
+
+// commit is one batch.
+type commit struct {
+	ops   []Op
+	level Level
+	// submit: Submit and wait rather than Apply.
+	submit bool
+}
+
+// markDelay is Settings.MarkDelay where there is one.
+const markDelay = time.Millisecond
+
+type generator struct {
+	*rand.Rand
+	w       *Workload
+	profile int // of value sizes
+	keys    int
+	serial  uint64
+}
+
+// NewWorkload makes the workload of a seed.
+func NewWorkload(seed uint64, model vfs.Model, concurrent bool) *Workload {
+	w := &Workload{Seed: seed, Model: model, Concurrent: concurrent}
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(model))), w: w}
+	g.settings()
+	g.profile, g.keys = g.IntN(4), 2+g.IntN(8)
+	for n := 1 + g.IntN(3); n > 0; n-- {
+		l := life{at: g.Float64(), kill: g.IntN(3) == 0, seed: g.Uint64(), redo: g.IntN(2) == 0}
+		for n := 3 + g.IntN(10); n > 0; n-- {
+			l.steps = append(l.steps, g.step())
+		}
+		w.lives = append(w.lives, l)
+	}
+	return w
+}
+
+func (g *generator) settings() {
+	s := &g.w.Settings
+	if g.w.Model == vfs.NothingAssumed || g.IntN(2) == 0 {
+		s.Align = 4096
+	}
+	s.FileSize = 16 << 10
+	s.TableSize = int64(4+4*g.IntN(2)) << 10
+	if g.IntN(3) == 0 {
+		s.TableSize = 64 << 10
+	}
+	s.MarkDelay = -1
+	if g.IntN(3) == 0 {
+		s.MarkDelay = markDelay
+	}
+	s.Policy = [...]Policy{Group, Group, Group, Never, Never, Each, EveryBytes, EveryInterval}[g.IntN(8)]
+	s.Compression = uint8(g.IntN(4))
+	if k := g.IntN(8); k == 0 || k == 1 && s.Align != 0 {
+		s.Mechanism = uint8(k + 1)
+	}
+	s.LogDir = g.IntN(8) == 0
+}
+
+func (g *generator) step() step {
+	k := g.IntN(100)
+	switch {
+	case g.w.Concurrent && k < 35:
+		s := step{kind: stepBurst}
+		for w := 2 + g.IntN(3); w > 0; w-- {
+			var cs []commit
+			for n := 1 + g.IntN(3); n > 0; n-- {
+				c := g.commit()
+				own := Op{Key: fmt.Appendf(nil, "w%d", w), Value: g.value()}
+				c.ops = append([]Op{own}, c.ops...)
+				cs = append(cs, c)
+			}
+			s.commits = append(s.commits, cs)
+		}
+		return s
+	case g.w.Concurrent && k < 50:
+		s := step{kind: stepPipeline, commits: [][]commit{nil}}
+		for n := 2 + g.IntN(4); n > 0; n-- {
+			s.commits[0] = append(s.commits[0], g.commit())
+		}
+		return s
+	case k < 75:
+		return step{kind: stepCommit, commits: [][]commit{{g.commit()}}}
+	case k < 82:
+		return step{kind: stepSync}
+	case k < 91:
+		return step{kind: stepCheckpoint}
+	case k < 96 || g.w.Settings.MarkDelay < 0 && g.w.Settings.Policy != EveryInterval:
+		return step{kind: stepReopen}
+	}
+	return step{kind: stepIdle}
+}
+
+func (g *generator) commit() commit {
+	c := commit{level: [...]Level{Durable, Durable, Written, Written, Buffered}[g.IntN(5)], submit: g.IntN(3) == 0}
+	n := 1
+	if g.IntN(3) == 0 {
+		n = 2 + g.IntN(4)
+	}
+	for range n {
+		op := Op{Key: fmt.Appendf(nil, "k%d", g.IntN(g.keys))}
+		if op.Delete = g.IntN(5) == 0; !op.Delete {
+			op.Value = g.value()
+		}
+		c.ops = append(c.ops, op)
+	}
+	return c
+}
+
+// value returns bytes that no other value has, unless it is very short.
+func (g *generator) value() []byte {
+	n := g.IntN(60)
+	switch g.profile {
+	case 1:
+		n = g.IntN(700)
+	case 2:
+		n = g.IntN(3000)
+	case 3:
+		if g.IntN(3) == 0 {
+			n = 1000 + g.IntN(5000)
+		}
+	}
+	g.serial++
+	v := make([]byte, n)
+	x := mix(g.w.Seed, g.serial)
+	period := n
+	if g.serial%2 == 0 {
+		period = 24 // compressible
+	}
+	for i := range v {
+		if i >= period {
+			v[i] = v[i-period]
+			continue
+		}
+		if i%8 == 0 {
+			x = mix(x, uint64(i))
+		}
+		v[i] = byte(x >> (i % 8 * 8))
+	}
+	return v
+}
+
+// mix is a hash of two numbers (splitmix64).
+func mix(a, b uint64) uint64 {
+	x := a*0x9e3779b97f4a7c15 + b + 0x632be59bd9b4e019
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// modelNames are words for models.
+var modelNames = [...]string{vfs.SectorAtomic: "sector-atomic", vfs.NothingAssumed: "nothing-assumed", vfs.Ordered: "ordered"}
+
+func (w *Workload) mode() string {
+	if w.Concurrent {
+		return "concurrent"
+	}
+	return "sequential"
+}
+
+// String describes the workload: settings, then each life, a word a step.
+func (w *Workload) String() string {
+	s := w.Settings
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %#x, %s, %s: align %d, file %d, table %d, mark %v, policy %d, compression %d, mechanism %d, log dir %v\n",
+		w.Seed, modelNames[w.Model], w.mode(), s.Align, s.FileSize, s.TableSize, s.MarkDelay, s.Policy, s.Compression, s.Mechanism, s.LogDir)
+	for i, l := range w.lives {
+		fmt.Fprintf(&b, "life %d:", i)
+		for _, s := range l.steps {
+			b.WriteString(" " + s.String())
+		}
+		fmt.Fprintf(&b, "; crash at %.2f, kill %v, redo %v\n", l.at, l.kill, l.redo)
+	}
+	return b.String()
+}
+
+// String describes a step.
+func (s step) String() string {
+	name := [...]string{"", "pipeline", "burst", "sync", "checkpoint", "reopen", "idle"}[s.kind]
+	for _, cs := range s.commits {
+		if name != "" {
+			name += "["
+		}
+		for _, c := range cs {
+			name += c.String()
+		}
+		if s.kind != stepCommit {
+			name += "]"
+		}
+	}
+	return name
+}
+
+// String describes a commit: its level, and key and length of each operation.
+func (c commit) String() string {
+	s := c.level.String()
+	if c.submit {
+		s += "*"
+	}
+	s += "{"
+	for i, op := range c.ops {
+		if i > 0 {
+			s += " "
+		}
+		if op.Delete {
+			s += "-" + string(op.Key)
+		} else {
+			s += fmt.Sprintf("%s=%d", op.Key, len(op.Value))
+		}
+	}
+	return s + "}"
+}

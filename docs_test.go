@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -50,6 +51,54 @@ func TestQuickStart(t *testing.T) {
 	require.True(t, ok)
 	body = strings.TrimPrefix(strings.ReplaceAll(body, "\n\t", "\n"), "\t")
 	generated(t, "README.md", "quick start", "```go\n"+body+"```\n")
+}
+
+var (
+	linkRE    = regexp.MustCompile(`\]\(([^)#\s]*)(#[^)\s]*)?\)`)
+	headingRE = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	notWordRE = regexp.MustCompile(`[^a-z0-9 -]`)
+)
+
+// TestLinks: what a document links to is there.
+func TestLinks(t *testing.T) {
+	docs, err := filepath.Glob("*.md")
+	require.NoError(t, err)
+	for _, dir := range []string{"docs/*.md", "docs/*/*.md"} {
+		more, err := filepath.Glob(dir)
+		require.NoError(t, err)
+		docs = append(docs, more...)
+	}
+	require.Greater(t, len(docs), 10)
+	for _, doc := range docs {
+		b, err := os.ReadFile(doc)
+		require.NoError(t, err)
+		for _, m := range linkRE.FindAllStringSubmatch(string(b), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			target := doc
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(doc), m[1])
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s, which is not there", doc, m[1])
+				continue
+			}
+			if m[2] == "" {
+				continue
+			}
+			b, err := os.ReadFile(target)
+			require.NoError(t, err)
+			found := false
+			for _, h := range headingRE.FindAllStringSubmatch(string(b), -1) {
+				anchor := strings.ReplaceAll(notWordRE.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")
+				found = found || "#"+anchor == m[2]
+			}
+			if !found {
+				t.Errorf("%s links to %s%s, and there is no such heading", doc, m[1], m[2])
+			}
+		}
+	}
 }
 
 // layout walks over the bytes of one file by the tables of docs/format.md. It

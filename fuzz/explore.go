@@ -17,6 +17,8 @@ const (
 	// One state in fullEvery goes through the whole oracle, one in againEvery
 	// has its own recovery cut.
 	fullEvery, againEvery = 24, 96
+	// maxInner is about how many cuts of one recovery are made.
+	maxInner = 10
 )
 
 // explorer explores workloads, one at a time.
@@ -157,7 +159,9 @@ func (x *explorer) again(s *state) {
 	after := disk.Snapshot()
 	st.Close()
 	for i, snap := range snaps {
-		x.second(s, i, snap, bounds{s.lo, s.kill, s.hi})
+		if x.rng.IntN(len(snaps)) < maxInner {
+			x.second(s, i, snap, bounds{s.lo, s.kill, s.hi})
+		}
 	}
 	x.second(s, len(snaps), after, bounds{n, n, n})
 }

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/forebaydb/forebay/vfs"
 )
 
 var (
@@ -69,7 +71,7 @@ func report(t *testing.T, rep Report) {
 			t.Errorf("%s", v)
 		}
 		if *flagDump != "" && v.Disk != nil {
-			require.NoError(t, v.Dump(fmt.Sprintf("%s/%d", *flagDump, i)))
+			require.NoError(t, v.Dump(vfs.OS(), fmt.Sprintf("%s/%d", *flagDump, i)))
 		}
 	}
 	if n := len(rep.Violations); n > 20 {

@@ -2,8 +2,8 @@ package fuzz
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -70,11 +70,12 @@ func Replay(ctx context.Context, cfg Config, id string) (Report, error) {
 	return rep, nil
 }
 
-// Dump writes the files of the violation's state below dir.
-func (v *Violation) Dump(dir string) error { return dump(v.Disk, "", dir) }
+// Dump writes the files of the violation's state below dir of a file system.
+func (v *Violation) Dump(to vfs.FS, dir string) error { return dump(v.Disk, "", to, dir) }
 
-func dump(m *vfs.Mem, name, dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func dump(m *vfs.Mem, name string, to vfs.FS, dir string) error {
+	err := to.MkdirAll(dir)
+	if err != nil {
 		return err
 	}
 	names, err := m.List(name)
@@ -82,11 +83,15 @@ func dump(m *vfs.Mem, name, dir string) error {
 		if err != nil {
 			break
 		}
-		from, to := path.Join(name, n), filepath.Join(dir, n)
+		from, target := path.Join(name, n), filepath.Join(dir, n)
 		if info, _ := m.Stat(from); info.Dir {
-			err = dump(m, from, to)
-		} else {
-			err = os.WriteFile(to, m.Bytes(from), 0o600)
+			err = dump(m, from, to, target)
+			continue
+		}
+		var f vfs.File
+		if f, err = to.Create(target, vfs.ReadWrite); err == nil {
+			_, err = f.WriteAt(m.Bytes(from), 0)
+			err = errors.Join(err, f.Close())
 		}
 	}
 	return err

@@ -2,11 +2,19 @@ module github.com/forebaydb/forebay/cmd/forebay
 
 go 1.25.0
 
-require github.com/spf13/cobra v1.10.2
+require (
+	github.com/forebaydb/forebay v0.0.0
+	github.com/spf13/cobra v1.10.2
+	github.com/spf13/pflag v1.0.9
+	github.com/stretchr/testify v1.12.1
+)
 
 require (
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
-	github.com/spf13/pflag v1.0.9 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sys v0.47.0 // indirect
 )
 
 replace github.com/forebaydb/forebay => ../..

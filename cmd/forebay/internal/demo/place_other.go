@@ -1,0 +1,5 @@
+//go:build !linux
+
+package demo
+
+func inMemory(string) bool { return false }

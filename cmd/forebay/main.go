@@ -34,6 +34,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
+	}
 	if !errors.Is(err, cli.ErrReported) {
 		fmt.Fprintf(stderr, "forebay: %s\n", strings.TrimPrefix(err.Error(), "forebay: "))
 		if hint := cli.Hint(err); hint != "" {

@@ -82,6 +82,7 @@ writes are lost.`,
 // demo is one demonstration.
 type demo struct {
 	*flags
+	start  time.Time
 	ctx    context.Context
 	out    io.Writer // of the story
 	err    io.Writer // of progress
@@ -97,8 +98,7 @@ type demo struct {
 }
 
 func run(cmd *cobra.Command, f *flags) error {
-	start := time.Now()
-	d := &demo{flags: f, ctx: cmd.Context(), out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(), rand: rand.New(rand.NewPCG(f.seed, 0))}
+	d := &demo{flags: f, start: time.Now(), ctx: cmd.Context(), out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(), rand: rand.New(rand.NewPCG(f.seed, 0))}
 	if f.json {
 		d.out = io.Discard
 	}
@@ -107,9 +107,9 @@ func run(cmd *cobra.Command, f *flags) error {
 		return err
 	}
 	err = d.tell()
-	d.result.Seconds = time.Since(start).Seconds()
 	bad := err != nil || d.result.Lost > 0 || d.result.Extra > 0
 	if f.keep || bad && d.ctx.Err() == nil {
+		d.result.Store = d.store
 		fmt.Fprintf(d.out, "\nThe store is kept: %s\n", d.store)
 	} else if rerr := os.RemoveAll(place); err == nil {
 		err = rerr
@@ -323,6 +323,7 @@ func (d *demo) sum() (err error) {
 			r.UserBytes += int64(len(d.plan.jobs[n].Key)) + d.plan.src.files[d.plan.file(uint32(n))].size
 		}
 	}
+	r.Seconds = time.Since(d.start).Seconds()
 	r.DiskBytes, err = diskUse(d.store)
 	return err
 }

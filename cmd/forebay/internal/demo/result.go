@@ -46,6 +46,8 @@ type result struct {
 	Seconds   float64 `json:"seconds"`
 	CPUs      int     `json:"cpus"`
 	Platform  string  `json:"platform"`
+	// Store is where it is, if it is kept.
+	Store string `json:"store,omitempty"`
 }
 
 // reopened is what one reopening after a kill found.
@@ -104,10 +106,11 @@ func (r *result) print(w io.Writer) {
 		{"log replayed", fmt.Sprintf("%s in %.0f ms, %.0f MB/s", cli.Bytes(r.ReplayedBytes), r.RecoveryMS, replayRate)},
 		{"verdicts", strings.Join(verdicts, ", ")},
 		{"acknowledged", cli.Count(r.Acked)},
+		{"under way", fmt.Sprintf("%s at the kills, there and whole", cli.Count(r.InFlight))},
 		{"lost", cli.Count(r.Lost)},
 		{"disk used", fmt.Sprintf("%s for %s of user data (%.2f×)", cli.Bytes(r.DiskBytes), cli.Bytes(r.UserBytes), ratio(r.DiskBytes, r.UserBytes))},
 	}
-	title := fmt.Sprintf("seed %d, %d writers, %s, %s, %d CPUs", r.Seed, r.Writers, r.Level, r.Platform, r.CPUs)
+	title := fmt.Sprintf("seed %d, %d writers, %s, %s, %d CPUs, %.1f s in all", r.Seed, r.Writers, r.Level, r.Platform, r.CPUs, r.Seconds)
 	rule := strings.Repeat("─", 62)
 	fmt.Fprintf(w, "\n  %s\n  %s\n", title, rule)
 	for _, row := range rows {

@@ -91,8 +91,10 @@ func (b *bench) fill(level wal.Level) *bench {
 	return b
 }
 
-// kill ends the process: what was written stays.
+// kill ends the process: what was written stays. What the old log still does in
+// the background reaches neither files nor catalog any more.
 func (b *bench) kill() *bench {
+	b.cat = &memCatalog{state: b.cat.LogState()}
 	b.mem = b.mem.Snapshot()
 	return b
 }
@@ -243,17 +245,20 @@ var decisionTable = []struct {
 		head, err := frame.DecodeFileHeader(b.mem.Bytes(path(3)))
 		require.NoError(b.t, err)
 		require.True(b.t, head.Recycled())
-		b.kill()
-		return clean(b.n, b.n-1, 3, b.frame(3, -1).End)
+		f := clean(b.kill().n, b.n-1, 3, b.frame(3, -1).End)
+		f.void = len(b.cat.state.Files) - 2 // a spare, perhaps
+		return f
 	}},
 	{"recycled end, torn", "the start of a frame of this use, then stale bytes", "torn", func(b *bench) found {
 		b.opts.NoSpares = false
 		b.open().fill(wal.Durable)
 		require.NoError(b.t, b.l.TruncateFront(wal.LSN(b.n-1)))
 		b.fill(wal.Durable).put(wal.Durable, 2).kill()
-		f := b.frame(3, -1)
-		b.damage(3, f.Offset+frame.FrameHeaderSize+100, 1, flip)
-		return torn(b.n-1, b.n-1, 3, f.Offset)
+		last := b.frame(3, -1)
+		b.damage(3, last.Offset+frame.FrameHeaderSize+100, 1, flip)
+		f := torn(b.n-1, b.n-1, 3, last.Offset)
+		f.void = len(b.cat.state.Files) - 2
+		return f
 	}},
 	{"exact end", "the end of the file, exactly behind a frame", "clean", func(b *bench) found {
 		b.open().put(wal.Durable, 3).kill()

@@ -37,11 +37,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
 	}
-	if !errors.Is(err, cli.ErrReported) {
-		fmt.Fprintf(stderr, "forebay: %s\n", strings.TrimPrefix(err.Error(), "forebay: "))
-		if hint := cli.Hint(err); hint != "" {
-			fmt.Fprintln(stderr, hint)
-		}
+	fmt.Fprintf(stderr, "forebay: %s\n", strings.TrimPrefix(err.Error(), "forebay: "))
+	if hint := cli.Hint(err); hint != "" {
+		fmt.Fprintln(stderr, hint)
 	}
 	if cli.IsUsage(err) {
 		fmt.Fprintf(stderr, "See: %s --help\n", cmd.CommandPath())

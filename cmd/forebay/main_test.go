@@ -219,7 +219,7 @@ func TestDamaged(t *testing.T) {
 	require.Contains(t, errs, "damaged")
 }
 
-// Each command has a help text with examples.
+// Each command has a help text.
 func TestHelp(t *testing.T) {
 	for _, cmd := range newRoot().Commands() {
 		if cmd.Hidden {
@@ -228,7 +228,7 @@ func TestHelp(t *testing.T) {
 		help := fine(t, cmd.Name(), "--help")
 		require.Contains(t, help, "Usage:", cmd.Name())
 		if !cmd.HasSubCommands() {
-			require.NotEmpty(t, cmd.Example, cmd.Name())
+			require.NotEmpty(t, cmd.Long+cmd.Example, cmd.Name())
 		}
 	}
 	require.Contains(t, fine(t, "--version"), "forebay ")

@@ -9,10 +9,6 @@ import (
 	"github.com/forebaydb/forebay"
 )
 
-// ErrReported is an error that the command has told of itself; the exit code is
-// all that is left to say.
-var ErrReported = errors.New("reported")
-
 // usageError is a mistake on the command line.
 type usageError struct{ err error }
 

@@ -150,6 +150,9 @@ func (d *demo) prepare() (place string, err error) {
 	d.result = result{Seed: d.seed, Writers: d.workers, Level: cli.LevelName(d.level), Files: len(src.files), Keys: len(d.plan.jobs), Verdict: "clean"}
 	fmt.Fprintf(d.out, "forebay demo, seed %d\n\n", d.seed)
 	fmt.Fprintf(d.out, "  source    %s: %s files, %s\n", src.dir, cli.Count(len(src.files)), cli.Bytes(src.bytes))
+	if src.large > 0 {
+		fmt.Fprintf(d.out, "            without %s above %s\n", cli.Count(src.large), cli.Bytes(forebay.MaxValueSize))
+	}
 	fmt.Fprintf(d.out, "  plan      import it %d times, %s keys, every put %s, %d writers in a process of their own;\n", d.rounds, cli.Count(len(d.plan.jobs)), d.result.Level, d.workers)
 	fmt.Fprintf(d.out, "            kill that process %d times at random moments; nothing acknowledged may be lost\n", d.kills)
 	fmt.Fprintf(d.out, "  store     %s\n", d.store)

@@ -21,6 +21,7 @@ type source struct {
 	dir   string
 	files []sourceFile
 	bytes int64
+	large int // files that are too large for a value
 }
 
 type sourceFile struct {
@@ -63,8 +64,12 @@ func readSource(ctx context.Context, dir string) (*source, error) {
 			return err
 		}
 		rel, err := filepath.Rel(dir, path)
-		if err != nil || info.Size() > forebay.MaxValueSize {
+		if err != nil {
 			return err
+		}
+		if info.Size() > forebay.MaxValueSize {
+			s.large++
+			return nil
 		}
 		s.files = append(s.files, sourceFile{rel, info.Size(), info.ModTime()})
 		s.bytes += info.Size()

@@ -91,6 +91,33 @@ func (b *bench) fill(level wal.Level) *bench {
 	return b
 }
 
+// recycled opens a log, brings it into a recycled file that holds a few records,
+// and kills it. It returns the file's number and how many spares are listed.
+func (b *bench) recycled() (n uint64, spares int) {
+	b.t.Helper()
+	b.opts.NoSpares = false
+	b.open().fill(wal.Durable)
+	for range 20 {
+		require.NoError(b.t, b.l.TruncateFront(wal.LSN(b.n-1)))
+		b.fill(wal.Durable).put(wal.Durable, 2)
+		files := b.l.Files()
+		n = files[len(files)-1].Number
+		head, err := frame.DecodeFileHeader(b.mem.Bytes(path(n)))
+		require.NoError(b.t, err)
+		if head.Recycled() {
+			b.kill()
+			for _, f := range b.cat.state.Files {
+				if f.Number > n {
+					spares++
+				}
+			}
+			return n, spares
+		}
+	}
+	require.Fail(b.t, "no file was recycled")
+	return 0, 0
+}
+
 // kill ends the process: what was written stays. What the old log still does in
 // the background reaches neither files nor catalog any more.
 func (b *bench) kill() *bench {
@@ -238,26 +265,17 @@ var decisionTable = []struct {
 		return clean(3, 2, 1, b.frame(1, -1).End)
 	}},
 	{"recycled end", "stale bytes of an earlier use of the file", "clean", func(b *bench) found {
-		b.opts.NoSpares = false
-		b.open().fill(wal.Durable)
-		require.NoError(b.t, b.l.TruncateFront(wal.LSN(b.n-1)))
-		b.fill(wal.Durable).put(wal.Durable, 2)
-		head, err := frame.DecodeFileHeader(b.mem.Bytes(path(3)))
-		require.NoError(b.t, err)
-		require.True(b.t, head.Recycled())
-		f := clean(b.kill().n, b.n-1, 3, b.frame(3, -1).End)
-		f.void = len(b.cat.state.Files) - 2 // a spare, perhaps
+		n, void := b.recycled()
+		f := clean(b.n, b.n-1, n, b.frame(n, -1).End)
+		f.void = void
 		return f
 	}},
 	{"recycled end, torn", "the start of a frame of this use, then stale bytes", "torn", func(b *bench) found {
-		b.opts.NoSpares = false
-		b.open().fill(wal.Durable)
-		require.NoError(b.t, b.l.TruncateFront(wal.LSN(b.n-1)))
-		b.fill(wal.Durable).put(wal.Durable, 2).kill()
-		last := b.frame(3, -1)
-		b.damage(3, last.Offset+frame.FrameHeaderSize+100, 1, flip)
-		f := torn(b.n-1, b.n-1, 3, last.Offset)
-		f.void = len(b.cat.state.Files) - 2
+		n, void := b.recycled()
+		last := b.frame(n, -1)
+		b.damage(n, last.Offset+frame.FrameHeaderSize+100, 1, flip)
+		f := torn(b.n-1, b.n-1, n, last.Offset)
+		f.void = void
 		return f
 	}},
 	{"exact end", "the end of the file, exactly behind a frame", "clean", func(b *bench) found {

@@ -90,9 +90,11 @@ func (r *result) found(f *findings) {
 
 // print writes the table.
 func (r *result) print(w io.Writer) {
-	verdicts := make([]string, len(r.Recoveries))
-	for i, re := range r.Recoveries {
-		verdicts[i] = re.Verdict
+	torn := 0
+	for _, re := range r.Recoveries {
+		if re.Verdict == "torn" {
+			torn++
+		}
 	}
 	replayRate := 0.0
 	if r.RecoveryMS > 0 {
@@ -104,7 +106,7 @@ func (r *result) print(w io.Writer) {
 		{"put latency", fmt.Sprintf("p50 %s, p99 %s", micros(r.P50), micros(r.P99))},
 		{"kills", cli.Count(r.Kills)},
 		{"log replayed", fmt.Sprintf("%s in %.0f ms, %.0f MB/s", cli.Bytes(r.ReplayedBytes), r.RecoveryMS, replayRate)},
-		{"verdicts", strings.Join(verdicts, ", ")},
+		{"verdicts", fmt.Sprintf("%d clean, %d torn", len(r.Recoveries)-torn, torn)},
 		{"acknowledged", cli.Count(r.Acked)},
 		{"under way", fmt.Sprintf("%s at the kills, there and whole", cli.Count(r.InFlight))},
 		{"lost", cli.Count(r.Lost)},

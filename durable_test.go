@@ -188,7 +188,7 @@ func TestBitFlips(t *testing.T) {
 	t.Logf("%d files, %d bytes: %d bits flipped, %d detected, %d harmless, %d in the last group, %d silent",
 		len(names), total, bits.Load(), detected.Load(), harmless.Load(), window.Load(), silent.Load())
 	require.Zero(t, silent.Load())
-	require.LessOrEqual(t, window.Load(), int64(8*200), "the window is one small group")
+	require.LessOrEqual(t, window.Load(), int64(8*256), "the window is one small group, here with a link before it")
 }
 
 // flip flips one bit of a copy and opens it.

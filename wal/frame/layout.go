@@ -609,13 +609,13 @@ func (l *layout) linkFields(p *piece) {
 		}
 		return fmt.Sprint(number(b)), ""
 	})
-	p.take(8, "link: kept through LSN", sayNumber(nil))
-	p.take(8, "link: hash at that LSN", func(b []byte) (string, string) { return fmt.Sprintf("%016x", number(b)), "" })
-	p.take(8, "link: copies through LSN", sayNumber(func(v uint64) string {
+	p.take(8, "link: kept through", sayNumber(nil))
+	p.take(8, "link: hash there", func(b []byte) (string, string) { return fmt.Sprintf("%016x", number(b)), "" })
+	p.take(8, "link: copies through", sayNumber(func(v uint64) string {
 		return wrong(v < link.Kept, fmt.Sprintf("below %d, which is kept", link.Kept))
 	}))
-	p.take(8, "link: epoch of the copies", sayNumber(nil))
-	p.take(8, "link: index frame of the file before", sayNumber(func(v uint64) string {
+	p.take(8, "link: epoch of copies", sayNumber(nil))
+	p.take(8, "link: index frame there", sayNumber(func(v uint64) string {
 		return wrong(int64(v) < 0, "impossible offset")
 	}))
 }

@@ -6,10 +6,14 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -472,6 +476,43 @@ func TestWorkedExample(t *testing.T) {
 	row("binding of the segment's data block", bytes.Join([][]byte{foot[24:48], u64(0), u64(1)}, nil))
 	fmt.Fprintf(&v, "\nThe tag is `%08x`: the low 32 bits, with the lowest bit set. Hashes are written here as numbers; in a file their lowest byte comes first.\n", uint32(tag)|1)
 	generated(t, "docs/format.md", "test vectors", v.String())
+}
+
+// TestDecisionTable: the table in docs/recovery.md has the rows of the one in
+// package wal, which are tests.
+func TestDecisionTable(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "wal/decision_test.go", nil, parser.ParseComments)
+	require.NoError(t, err)
+	var table *ast.CompositeLit
+	ast.Inspect(f, func(n ast.Node) bool {
+		if v, ok := n.(*ast.ValueSpec); ok && v.Names[0].Name == "decisionTable" {
+			table = v.Values[0].(*ast.CompositeLit)
+		}
+		return true
+	})
+	require.NotNil(t, table)
+	var out strings.Builder
+	out.WriteString("| row | what is on the disk | verdict |\n|---|---|---|\n")
+	from := table.Lbrace
+	for _, e := range table.Elts {
+		for _, c := range f.Comments {
+			if c.Pos() > from && c.End() < e.Pos() { // a heading between rows
+				fmt.Fprintf(&out, "| | **%s** | |\n", strings.TrimSuffix(strings.Join(strings.Fields(c.Text()), " "), "."))
+			}
+		}
+		from = e.End()
+		var cells []string
+		for _, cell := range e.(*ast.CompositeLit).Elts[:3] {
+			text, err := strconv.Unquote(cell.(*ast.BasicLit).Value)
+			require.NoError(t, err)
+			cells = append(cells, strings.ReplaceAll(text, "|", "\\|"))
+		}
+		if cells[2] == "corruption" {
+			cells[2] = "**corruption**"
+		}
+		fmt.Fprintf(&out, "| %s |\n", strings.Join(cells, " | "))
+	}
+	generated(t, "docs/recovery.md", "decision table", out.String())
 }
 
 // find returns bytes that are in the file.

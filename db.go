@@ -380,7 +380,8 @@ func (db *DB) Recovery() Recovery { return db.rep }
 type Recovery = recovery.Report
 
 // Explain reports what Open would find in dir and do, and changes nothing; it
-// takes no lock. With a *CorruptionError the report says how far it came.
+// takes no lock. Nobody may write to the store meanwhile: what is written
+// between two reads of it looks like damage. With a *CorruptionError the report says how far it came.
 func Explain(dir string, opts *Options) (Recovery, error) {
 	o, err := opts.withDefaults()
 	if err != nil {

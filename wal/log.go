@@ -148,7 +148,8 @@ func (l *Log) release() {
 }
 
 // Inspect reports what Open would find in dir and changes nothing; it takes no
-// lock, and of the options it uses FS, Catalog, Proven and OnRecord alone.
+// lock, and nobody may write to the log meanwhile: what is written between two
+// reads of it looks like damage. Of the options it uses FS, Catalog, Proven and OnRecord alone.
 func Inspect(dir string, opts *Options) (Recovery, error) {
 	o, err := opts.withDefaults()
 	if err != nil {

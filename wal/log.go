@@ -66,7 +66,7 @@ type Log struct {
 	histMu sync.Mutex // guards the history
 	hist   []*span
 	floor  Floor
-	gen    uint64        // changes when history is cut
+	gen    atomic.Uint64 // changes, under histMu, when history is cut
 	wait   chan struct{} // closed when durable moves; nil: nobody waits
 
 	background sync.WaitGroup

@@ -332,7 +332,7 @@ func (l *Log) cutTo(pos Floor, keep, gone []*span, put []FileMeta) {
 	l.next, l.pos, l.marked = pos.LSN+1, pos, 0
 	l.histMu.Lock()
 	l.hist = keep
-	l.gen++
+	l.gen.Add(1)
 	if len(put) > 0 {
 		sp := keep[len(keep)-1]
 		sp.meta, sp.last, sp.hash, sp.index = put[0], pos.LSN, pos.Hash, 0

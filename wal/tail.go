@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/forebaydb/forebay/internal/editlog"
 	"github.com/forebaydb/forebay/vfs"
@@ -34,6 +35,7 @@ type Tail struct {
 	at   Position
 	gen  uint64
 	sp   *span
+	seen span // a copy of *sp, of when its file was opened or read last
 	f    vfs.File
 	r    frame.Reader
 	size int64
@@ -49,12 +51,16 @@ func (l *Log) NewTail(from Position) (*Tail, error) {
 	t := &Tail{l: l, at: from}
 	l.histMu.Lock()
 	defer l.histMu.Unlock()
-	return t, l.checkPosition(t)
+	if err := l.checkPosition(t); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
-// checkPosition validates where t stands; histMu is held.
+// checkPosition validates where t stands; histMu is held. A reader whose
+// position is of another history stays of the old generation, so that it is
+// told each time it asks.
 func (l *Log) checkPosition(t *Tail) error {
-	t.gen = l.gen
 	at := t.at
 	if at.LSN > l.durable.Load() {
 		return fmt.Errorf("%w: LSN %d of epoch %d; the log ends at %d", ErrDiverged, at.LSN, at.Epoch, l.durable.Load())
@@ -69,13 +75,12 @@ func (l *Log) checkPosition(t *Tail) error {
 	if at.LSN+1 < oldest {
 		return &CompactedError{Oldest: oldest}
 	}
-	if at.LSN == 0 {
-		return nil
+	if at.LSN > 0 {
+		if epoch := l.epochAt(at.LSN); epoch != 0 && epoch != at.Epoch {
+			return fmt.Errorf("%w: LSN %d is of epoch %d here, not %d", ErrDiverged, at.LSN, epoch, at.Epoch)
+		}
 	}
-	epoch := l.epochAt(at.LSN)
-	if epoch != 0 && epoch != at.Epoch {
-		return fmt.Errorf("%w: LSN %d is of epoch %d here, not %d", ErrDiverged, at.LSN, epoch, at.Epoch)
-	}
+	t.gen = l.gen.Load()
 	return nil
 }
 
@@ -109,18 +114,15 @@ func (l *Log) EpochAt(lsn LSN) uint64 {
 // when no more will come, ErrDiverged after a cut below the reader's position,
 // *CompactedError, *CorruptionError.
 func (t *Tail) Next(ctx context.Context) (Position, []byte, error) {
-	if t.from < len(t.recs) {
-		return t.pop(), t.recs[t.from-1], nil
-	}
 	for {
+		if t.from < len(t.recs) && t.gen == t.l.gen.Load() {
+			return t.pop(), t.recs[t.from-1], nil
+		}
 		if err := t.ready(ctx); err != nil {
 			return t.at, nil, err
 		}
-		if err := t.fill(); err != nil {
+		if err := t.fill(); err != nil && !t.moved() {
 			return t.at, nil, err
-		}
-		if len(t.recs) > 0 {
-			return t.pop(), t.recs[t.from-1], nil
 		}
 	}
 }
@@ -128,8 +130,20 @@ func (t *Tail) Next(ctx context.Context) (Position, []byte, error) {
 func (t *Tail) pop() Position {
 	t.from++
 	t.at.LSN++
-	t.at.Epoch = t.sp.epochOf(t.at.LSN)
+	t.at.Epoch = t.seen.epochOf(t.at.LSN)
 	return t.at
+}
+
+// moved says whether the history has changed under the reader, so that an error
+// of its file says nothing: the file may be gone. It lets go of the file then.
+func (t *Tail) moved() bool {
+	t.l.histMu.Lock()
+	defer t.l.histMu.Unlock()
+	if t.gen == t.l.gen.Load() && slices.Contains(t.l.hist, t.sp) {
+		return false
+	}
+	t.drop()
+	return true
 }
 
 // ready waits until record at+1 is durable and finds the file that holds it.
@@ -137,7 +151,7 @@ func (t *Tail) ready(ctx context.Context) error {
 	l := t.l
 	for {
 		l.histMu.Lock()
-		if t.gen != l.gen {
+		if t.gen != l.gen.Load() {
 			t.drop()
 			if err := l.checkPosition(t); err != nil {
 				l.histMu.Unlock()
@@ -219,7 +233,7 @@ func (t *Tail) fill() error {
 		}
 		if end != nil {
 			if retried {
-				return &CorruptionError{File: join(t.l.dir, FileName(t.sp.meta.Number)), Offset: end.Offset, Reason: fmt.Sprintf("record %d is durable and does not verify: %s", t.at.LSN+1, end.Reason)}
+				return &CorruptionError{File: join(t.l.dir, FileName(t.seen.meta.Number)), Offset: end.Offset, Reason: fmt.Sprintf("record %d is durable and does not verify: %s", t.at.LSN+1, end.Reason)}
 			}
 			// What was read ahead may be older than what is durable now.
 			retried = true
@@ -237,9 +251,14 @@ func (t *Tail) fill() error {
 	}
 }
 
-// take copies the wanted records of a frame.
+// take copies the wanted records of a frame; none when the history was cut.
 func (t *Tail) take(fr *frame.Frame) error {
 	t.l.histMu.Lock()
+	if t.gen != t.l.gen.Load() {
+		t.l.histMu.Unlock()
+		return nil
+	}
+	t.seen = *t.sp
 	limit := t.l.durable.Load()
 	if t.sp != t.l.hist[len(t.l.hist)-1] {
 		limit = min(limit, t.sp.last)
@@ -255,13 +274,17 @@ func (t *Tail) take(fr *frame.Frame) error {
 
 // openFile opens t.sp's file at, or before, the frame that holds record at+1.
 func (t *Tail) openFile() error {
-	path := join(t.l.dir, FileName(t.sp.meta.Number))
+	t.l.histMu.Lock()
+	t.seen = *t.sp
+	t.l.histMu.Unlock()
+	meta := t.seen.meta
+	path := join(t.l.dir, FileName(meta.Number))
 	f, err := t.l.fsys.Open(path, vfs.ReadOnly)
 	if err != nil {
 		return err
 	}
 	head, size, err := editlog.ReadHeader(f, path)
-	if err == nil && (head.Salt != t.sp.meta.Salt || head.Number != t.sp.meta.Number) {
+	if err == nil && (head.Salt != meta.Salt || head.Number != meta.Number) {
 		err = &CorruptionError{File: path, Offset: 0, Reason: "header is of another file"}
 	}
 	if err != nil {
@@ -273,13 +296,10 @@ func (t *Tail) openFile() error {
 	}
 	t.f = f
 	t.r.Reset(f, size, head)
-	t.l.histMu.Lock()
-	index := t.sp.index
-	t.l.histMu.Unlock()
-	if index == 0 {
+	if t.seen.index == 0 {
 		return nil
 	}
-	t.r.SeekTo(index)
+	t.r.SeekTo(t.seen.index)
 	fr, _, err := t.r.Next()
 	if err != nil {
 		return err

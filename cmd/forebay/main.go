@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 
+	"github.com/forebaydb/forebay/cmd/forebay/inspect"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
 )
 
@@ -41,7 +42,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if hint := cli.Hint(err); hint != "" {
 		fmt.Fprintln(stderr, hint)
 	}
-	if cli.IsUsage(err) {
+	var asked *inspect.ExitError
+	if errors.As(err, &asked) && asked.Code != 2 {
+		return asked.Code
+	}
+	if asked != nil || cli.IsUsage(err) {
 		fmt.Fprintf(stderr, "See: %s --help\n", cmd.CommandPath())
 		return 2
 	}

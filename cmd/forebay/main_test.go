@@ -147,6 +147,12 @@ func TestUsage(t *testing.T) {
 		{"export DIR MISSING", "tells no format"},
 		{"export DIR - --format tree", "name a directory"},
 		{"export MISSING -", "no directory"},
+		{"wal", "needs a command"},
+		{"wal dmup", "did you mean dump"},
+		{"wal dump", "argument"},
+		{"wal dump DIR --frob", "unknown flag"},
+		{"manifest dump", "argument"},
+		{"recover DIR", "recover --explain"},
 		{"demo here", "unknown command"},
 		{"demo --kills -1", "at least 0"},
 		{"demo --from MISSING", "--from"},
@@ -217,6 +223,17 @@ func TestDamaged(t *testing.T) {
 	code, _, errs = forebayCmd("", "scan", dir)
 	require.Equal(t, 1, code)
 	require.Contains(t, errs, "damaged")
+}
+
+// The commands that look into files are there, with their exit codes.
+func TestInspect(t *testing.T) {
+	dir := fill(t, map[string]string{"a": "1"})
+	require.NotEmpty(t, fine(t, "wal", "dump", dir))
+	require.NotEmpty(t, fine(t, "wal", "stats", dir))
+	require.NotEmpty(t, fine(t, "manifest", "dump", dir))
+	require.Contains(t, fine(t, "recover", "--explain", dir), "clean")
+	code, _, errs := forebayCmd("", "wal", "dump", t.TempDir())
+	require.Equal(t, 1, code, errs)
 }
 
 // Each command has a help text.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/forebaydb/forebay/cmd/forebay/inspect"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/demo"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/store"
@@ -38,6 +39,7 @@ Exit codes: 0 fine; 1 not found, damaged or failed; 2 wrong usage.`,
 	root.AddCommand(demo.Commands()...)
 	root.AddCommand(store.Commands()...)
 	root.AddCommand(transfer.Commands()...)
+	root.AddCommand(inspect.Commands()...)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Usage(err) })
 	strict(root)
 	return root

@@ -440,30 +440,28 @@ func (l *Log) putMark(flags frame.Flags, sync bool) error {
 	return l.writeOut(sync)
 }
 
-// arm starts the timer that flushes, syncs by interval, and marks when idle.
+// arm starts the timer that flushes, syncs by interval, and marks when idle. A
+// timer that waits for a mark is set earlier for a sync.
 func (l *Log) arm() {
-	d := l.opts.MarkDelay
-	if p := l.opts.Policy; p.kind == policyInterval {
-		if l.unsynced() > 0 {
-			d = p.interval
-		}
+	d, sync := l.opts.MarkDelay, false
+	if p := l.opts.Policy; p.kind == policyInterval && l.unsynced() > 0 {
+		d, sync = p.interval, true
 	}
 	if d < 0 || l.cur == nil || l.unsynced() == 0 && l.marked == l.durable.Load() {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.armed || l.closed {
+	if l.closed || l.armed && (!sync || l.syncDue || d >= l.opts.MarkDelay) {
 		return
 	}
-	l.armed = true
-	seen := l.stats.groups.Load()
+	l.armed, l.syncDue = true, sync
 	if l.timer == nil {
 		l.timer = time.AfterFunc(d, func() { l.exec(l.tick) })
 	} else {
 		l.timer.Reset(d)
 	}
-	l.armedAt = seen
+	l.armedAt = l.stats.groups.Load()
 }
 
 // tick is what the leader does when the timer fired.

@@ -38,6 +38,7 @@ type Log struct {
 	timer   *time.Timer
 	armed   bool
 	armedAt int64 // groups when the timer was armed
+	syncDue bool  // it is armed for a sync by interval
 
 	fail atomic.Pointer[poison]
 
@@ -397,9 +398,7 @@ func (l *Log) finish() error {
 	if err := l.writeOut(true); err != nil {
 		return err
 	}
-	if !l.room(0) {
-		return nil
-	}
+	// What a file keeps in reserve has room for this, however full it is.
 	if err := l.putMark(frame.FlagClose, true); err != nil {
 		return err
 	}

@@ -242,8 +242,12 @@ func (l *Log) Unkeep(lsn LSN, bytes uint64) error {
 	l.histMu.Lock()
 	done := false
 	for i, sp := range l.hist {
-		if lsn >= sp.first && lsn <= sp.last && i < len(l.hist)-1 {
+		current := i == len(l.hist)-1
+		if lsn >= sp.first && (lsn <= sp.last || current && lsn <= l.assigned.Load()) {
 			sp.keep -= min(sp.keep, bytes)
+			if current { // its sum is known when it closes
+				sp.given += bytes
+			}
 			done = sp.keep == 0 && !sp.live
 		}
 	}

@@ -88,6 +88,7 @@ type span struct {
 	copyEpoch   uint64 // … and committed in this epoch
 	index       int64  // offset of the index frame; 0: none
 	keep        uint64
+	given       uint64 // what Unkeep gave back while the file was written
 	size        int64
 	refs        int // tail readers that stand in the file
 	live        bool

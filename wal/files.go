@@ -51,6 +51,7 @@ func (l *Log) rotate(records int64) error {
 	l.histMu.Lock()
 	l.hist = append(l.hist, &span{meta: lf.meta, first: l.next, last: l.next - 1, size: lf.size, live: true})
 	l.histMu.Unlock()
+	l.taken.Store(0)
 	l.archiveSoon()
 	return nil
 }
@@ -105,6 +106,7 @@ func (l *Log) takeFile(need int64) (*logFile, error) {
 	defer l.fileMu.Unlock()
 	if f := l.spare; f != nil && f.size >= need && f.meta.Epoch == l.epoch {
 		l.spare = nil
+		l.taken.Store(f.size)
 		return f, nil
 	}
 	size, zero := l.fit(), true
@@ -113,7 +115,11 @@ func (l *Log) takeFile(need int64) (*logFile, error) {
 	} else {
 		l.nextSize = min(l.nextSize*4, l.opts.FileSize)
 	}
-	return l.makeFile(size, zero)
+	f, err := l.makeFile(size, zero)
+	if err == nil {
+		l.taken.Store(f.size)
+	}
+	return f, err
 }
 
 // fit returns the size of the next file: where MaxBytes is near, as much as is
@@ -226,7 +232,7 @@ func (l *Log) fillFile(lf *logFile, zero bool) error {
 
 // totalBytes sums the sizes of all log files; fileMu is held.
 func (l *Log) totalBytes() int64 {
-	var n int64
+	n := l.taken.Load()
 	if l.spare != nil {
 		n += l.spare.size
 	}

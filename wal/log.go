@@ -58,6 +58,7 @@ type Log struct {
 
 	fileMu   sync.Mutex // guards the making and releasing of files
 	spare    *logFile
+	taken    atomic.Int64 // size of the file that the leader has taken and that hist does not show yet
 	nextSize int64
 	recycle  []recyclable
 	number   uint64   // highest file number ever used

@@ -231,9 +231,16 @@ func (l *Log) mayHold(r *Request) bool {
 	return l.opts.Hold > 0 && l.expect > 1 && r.Level == Durable && r.fn == nil && l.opts.Policy.kind != policyEach
 }
 
-// run commits requests in order, in as few writes as may be.
+// run commits requests in order, in as few writes as may be. Those that stand
+// behind a Close are refused: its mark is the last thing that is written.
 func (l *Log) run(reqs []*Request) {
 	for len(reqs) > 0 {
+		if l.isClosed() { // by a request before these
+			for _, r := range reqs {
+				r.err = ErrClosed
+			}
+			return
+		}
 		if r := reqs[0]; r.fn != nil {
 			r.err = r.fn()
 			reqs = reqs[1:]

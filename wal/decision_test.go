@@ -38,6 +38,9 @@ func (c *memCatalog) EditLog(e *wal.Edit) error {
 	return nil
 }
 
+// Err is for catalogs that can fail.
+func (c *memCatalog) Err() error { return nil }
+
 // bench is a directory with a log that a row builds and then damages.
 type bench struct {
 	t    *testing.T

@@ -19,7 +19,6 @@ type ledger struct {
 	durable, written int  // highest acknowledged record of each level
 	assigned         int  // highest that was tried
 	poisoned         bool // an ErrUnknown or ErrPoisoned came
-	cut              int  // a truncation whose outcome is not known; 0: none
 	err              error
 }
 
@@ -282,9 +281,8 @@ func TestNoSpace(t *testing.T) {
 				put(t, l, wal.Durable, longRecord(n+1))
 			}
 			number := l.Files()[1].Number
-			var rule *vfs.Armed
-			// The file that comes next, and the two behind it, cannot be made.
-			rule = in.Add(vfs.Rule{Call: call, Name: wal.FileName(number + 1), Err: syscall.ENOSPC, Part: 100, Forever: true})
+			// The file that comes next, and the one behind it, cannot be made.
+			rule := in.Add(vfs.Rule{Call: call, Name: wal.FileName(number + 1), Err: syscall.ENOSPC, Part: 100, Forever: true})
 			second := in.Add(vfs.Rule{Call: call, Name: wal.FileName(number + 2), Err: syscall.ENOSPC, Part: 100, Forever: true})
 			var err error
 			for err == nil {

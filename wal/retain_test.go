@@ -46,7 +46,7 @@ func files(t *testing.T, l *wal.Log, n int, keep uint64) {
 }
 
 func TestFileName(t *testing.T) {
-	for _, n := range []uint64{1, 999999, 1000000, 1<<64 - 1} {
+	for _, n := range []uint64{1, 999999, 1000000, 1 << 53} {
 		got, ok := wal.ParseFileName(wal.FileName(n))
 		require.True(t, ok)
 		require.Equal(t, n, got)

@@ -38,8 +38,6 @@ type Tail struct {
 	seen span // a copy of *sp, of when its file was opened or read last
 	f    vfs.File
 	r    frame.Reader
-	size int64
-	fr   *frame.Frame
 	recs [][]byte // records of fr that are still to be returned
 	from int
 }

@@ -44,9 +44,7 @@ func TestRoundTrip(t *testing.T) {
 		put(noise(3<<20), 0)
 		put(compressible(5<<20), 0)
 		put([]byte("behind the big ones"), 0)
-		for _, e := range m.b.Frames() {
-			entries = append(entries, e)
-		}
+		entries = append(entries, m.b.Frames()...)
 		group()
 		m.b.Index(next, durable, entries)
 		group()

@@ -93,6 +93,7 @@ func Open(dir string, opts *Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.FS = vfs.StickyDirSync(o.FS)
 	db := &DB{opts: o, dir: filepath.Clean(dir), settled: make(chan struct{})}
 	db.cache = cache.New(o.MemoryLimit / 2)
 	db.cfg = o.recovery(db.dir, db.cache)
@@ -231,7 +232,7 @@ func (db *DB) settleAll() {
 		db.failure = err
 		close(db.settled)
 		db.settled = make(chan struct{})
-		if db.closed || len(db.view.Load().frozen) == 0 || db.log.Err() != nil {
+		if db.closed || len(db.view.Load().frozen) == 0 || db.stuck() != nil {
 			db.settling = false
 			db.mu.Unlock()
 			return
@@ -250,31 +251,47 @@ func (db *DB) settleAll() {
 	}
 }
 
+// stuck returns the error after which nothing can be settled until the store is
+// opened again, or nil.
+func (db *DB) stuck() error {
+	if err := db.log.Err(); err != nil {
+		return err
+	}
+	if err := db.man.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ErrPoisoned, err)
+	}
+	return nil
+}
+
 // settleOne settles the oldest frozen memtable, if there is one.
 func (db *DB) settleOne(ctx context.Context) error {
 	db.checkMu.Lock()
 	defer db.checkMu.Unlock()
+	db.mu.Lock()
+	closed := db.closed
+	db.mu.Unlock()
 	v := db.view.Load()
-	if len(v.frozen) == 0 {
+	switch {
+	case closed: // the directory may be somebody else's by now
+		return ErrClosed
+	case len(v.frozen) == 0:
 		return nil
 	}
 	old := v.frozen[len(v.frozen)-1]
 	cfg := &checkpoint.Config{
-		FS: db.opts.FS, Dir: db.dir, Manifest: db.man, Writer: db.opts.writer(),
+		FS: db.opts.FS, Dir: db.dir, Manifest: db.man, Writer: db.opts.writer(), Reader: db.cfg.Segment,
 		Sync:      func(ctx context.Context, lsn base.LSN) error { return db.syncThrough(ctx, lsn) },
 		KeepAbove: min(db.pipe.Visible(), old.high),
 	}
-	seg, err := checkpoint.Settle(ctx, cfg, old.table, old.high)
+	r, err := checkpoint.Settle(ctx, cfg, old.table, old.high)
 	if err != nil {
+		if merr := db.man.Err(); merr != nil {
+			db.log.Poison(merr) // nothing can be settled any more
+		}
 		return err
 	}
-	var r *segment.Reader
-	if seg != nil {
-		path := filepath.Join(db.dir, checkpoint.FileName(seg.Number))
-		if r, err = recovery.OpenSegment(db.opts.FS, path, db.man.StoreID(), seg, db.cfg.Segment); err != nil {
-			return fmt.Errorf("checkpoint: open the new segment: %w", err)
-		}
-		db.settledBytes.Add(int64(seg.Size))
+	if r != nil {
+		db.settledBytes.Add(int64(r.Size()))
 	}
 	db.mu.Lock()
 	n := *db.view.Load()
@@ -312,8 +329,8 @@ func (db *DB) admit(ctx context.Context) error {
 			return ErrClosed
 		case !full:
 			return nil
-		case db.log.Err() != nil:
-			return db.log.Err()
+		case db.stuck() != nil:
+			return db.stuck()
 		case failure != nil:
 			return fmt.Errorf("%w: memory is full and settling fails: %w", ErrFull, failure)
 		}
@@ -339,7 +356,7 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 		return public(xerr)
 	}
 	for len(db.view.Load().frozen) > 0 && err == nil {
-		if err = db.log.Err(); err == nil {
+		if err = db.stuck(); err == nil {
 			err = db.settleOne(ctx)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,7 +34,7 @@ func ParseFileName(name string) (uint64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(rest, 10, 64)
-	return n, err == nil && n > 0 && FileName(n) == name
+	return n, err == nil && n > 0 && n <= base.MaxFileNumber && FileName(n) == name
 }
 
 // Config is what a checkpoint needs of its store.
@@ -46,44 +47,93 @@ type Config struct {
 	// KeepAbove is an LSN below which no reader is or will be: of each key, the
 	// versions below the newest at or below it are dropped.
 	KeepAbove base.LSN
-	// Writer configures the segment.
+	// Writer configures the segment, Reader its reader.
 	Writer segment.WriterOptions
+	Reader segment.Options
 }
 
 // Settle settles a table that nobody writes to any more, whose highest LSN is
 // at most high, with nothing between its LSNs and high in any other table. It
-// returns the new segment, or nil when the table was empty. After an error
-// nothing has changed, unless it is the manifest's.
-func Settle(ctx context.Context, cfg *Config, table *memtable.Table, high base.LSN) (*manifest.Segment, error) {
+// returns a reader of the new segment, or nil when the table was empty. After an
+// error nothing has changed, unless it is the manifest's: then, as after every
+// error of a manifest, nothing can be settled until the store is opened again.
+func Settle(ctx context.Context, cfg *Config, table *memtable.Table, high base.LSN) (*segment.Reader, error) {
+	if err := cfg.Manifest.Err(); err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
+	}
 	if err := cfg.Sync(ctx, high); err != nil {
 		return nil, fmt.Errorf("checkpoint: sync the log through %d: %w", high, err)
 	}
 	edit := manifest.Edit{ReplayStart: high + 1}
-	var seg *manifest.Segment
+	var r *segment.Reader
 	if table.Len() > 0 {
-		number := cfg.Manifest.NextSegment()
-		meta, err := write(ctx, cfg, table, number)
+		meta, reader, err := settle(ctx, cfg, table)
 		if err != nil {
-			cfg.FS.Remove(filepath.Join(cfg.Dir, FileName(number))) // best effort: the next open removes what nothing names
-			return nil, fmt.Errorf("checkpoint: segment %d: %w", number, err)
+			return nil, err
 		}
-		seg = &manifest.Segment{Number: number, Size: meta.Size, Count: meta.Count, Tombstones: meta.Tombstones, MinLSN: meta.MinLSN, MaxLSN: meta.MaxLSN, Hash: meta.Hash, Smallest: meta.Smallest, Largest: meta.Largest}
-		edit.Add = []manifest.Segment{*seg}
+		r = reader
+		edit.Add = []manifest.Segment{{Number: meta.Number, Size: meta.Size, Count: meta.Count, Tombstones: meta.Tombstones, MinLSN: meta.MinLSN, MaxLSN: meta.MaxLSN, Hash: meta.Hash, Smallest: meta.Smallest, Largest: meta.Largest}}
 	}
 	if err := cfg.Manifest.Apply(&edit); err != nil {
+		// Whether the edit counts the next open will tell: the file stays.
+		if r != nil {
+			r.Close()
+		}
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
-	return seg, nil
+	return r, nil
 }
 
-// write writes and syncs the segment, and syncs its directory.
-func write(ctx context.Context, cfg *Config, table *memtable.Table, number uint64) (meta segment.Meta, err error) {
-	f, err := cfg.FS.Create(filepath.Join(cfg.Dir, FileName(number)), vfs.ReadWrite)
+// settle makes the segment's file and opens it: what cannot be opened must not
+// be listed.
+func settle(ctx context.Context, cfg *Config, table *memtable.Table) (segment.Meta, *segment.Reader, error) {
+	f, number, err := create(cfg)
 	if err != nil {
-		return meta, err
+		return segment.Meta{}, nil, fmt.Errorf("checkpoint: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	w, err := segment.NewWriter(f, segment.ID{Store: cfg.Manifest.StoreID(), Number: number}, cfg.Writer)
+	path := filepath.Join(cfg.Dir, FileName(number))
+	id := segment.ID{Store: cfg.Manifest.StoreID(), Number: number}
+	meta, err := write(ctx, cfg, table, f, id)
+	if err == nil {
+		var rf vfs.File
+		if rf, err = cfg.FS.Open(path, vfs.ReadOnly); err == nil {
+			var r *segment.Reader
+			if r, err = segment.Open(rf, path, id, cfg.Reader); err == nil {
+				return meta, r, nil
+			}
+			rf.Close()
+		}
+	}
+	cfg.FS.Remove(path) // best effort: the next open removes what nothing names
+	return meta, nil, fmt.Errorf("checkpoint: segment %d: %w", number, err)
+}
+
+// create makes a file under a number that was never used. A file of that name
+// is somebody else's, and stays.
+func create(cfg *Config) (vfs.File, uint64, error) {
+	for {
+		number, err := cfg.Manifest.NextSegment()
+		if err != nil {
+			return nil, 0, err
+		}
+		f, err := cfg.FS.Create(filepath.Join(cfg.Dir, FileName(number)), vfs.ReadWrite)
+		if !errors.Is(err, fs.ErrExist) {
+			return f, number, err
+		}
+	}
+}
+
+// write writes and syncs the segment, closes its file and syncs its directory.
+func write(ctx context.Context, cfg *Config, table *memtable.Table, f vfs.File, id segment.ID) (meta segment.Meta, err error) {
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		if err == nil {
+			err = cfg.FS.SyncDir(cfg.Dir)
+		}
+	}()
+	w, err := segment.NewWriter(f, id, cfg.Writer)
 	if err != nil {
 		return meta, err
 	}
@@ -100,8 +150,5 @@ func write(ctx context.Context, cfg *Config, table *memtable.Table, number uint6
 	if err := it.Err(); err != nil {
 		return meta, err
 	}
-	if meta, err = w.Finish(); err != nil {
-		return meta, err
-	}
-	return meta, cfg.FS.SyncDir(cfg.Dir)
+	return w.Finish()
 }

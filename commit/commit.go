@@ -23,6 +23,8 @@ type Log interface {
 	Commit(r *wal.Request) error
 	Submit(r *wal.Request) error
 	Wait(ctx context.Context, r *wal.Request) error
+	// Poison makes the log refuse everything from now on.
+	Poison(err error)
 }
 
 // Table takes committed batches.
@@ -133,6 +135,9 @@ func (p *Pipeline) enter(reqs []*wal.Request) {
 			if err := p.table.Apply(lsn, r.Records[i].Data); err != nil {
 				err = fmt.Errorf("%w: commit %d does not enter the memtable: %w", wal.ErrUnknown, lsn, err)
 				p.failed.CompareAndSwap(nil, &err)
+				// The table holds a part of the commit: nothing may be settled
+				// from it, and that is what a poisoned log stops.
+				p.log.Poison(err)
 			}
 		}
 	}

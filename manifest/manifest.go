@@ -25,6 +25,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -315,12 +316,24 @@ func (m *Manifest) LogState() base.LogState {
 // EditLog is for wal.Catalog.
 func (m *Manifest) EditLog(e *base.LogEdit) error { return m.Apply(&Edit{Log: e}) }
 
-// NextSegment returns a segment number that was never used.
-func (m *Manifest) NextSegment() uint64 {
+// Err returns the error after which no edit is accepted any more, or nil.
+func (m *Manifest) Err() error {
+	if m.w == nil {
+		return ErrReadOnly
+	}
+	return m.w.Err()
+}
+
+// NextSegment returns a segment number that was never used. It fails when they
+// are at their end.
+func (m *Manifest) NextSegment() (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.state.LastSegment >= base.MaxFileNumber {
+		return 0, fmt.Errorf("manifest: segment numbers are used up at %d", m.state.LastSegment)
+	}
 	m.state.LastSegment++
-	return m.state.LastSegment
+	return m.state.LastSegment, nil
 }
 
 // SkipSegments makes NextSegment pass over numbers up to n, which files on disk

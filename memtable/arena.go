@@ -96,9 +96,12 @@ func (a *arena) alloc(n int) (uint32, []byte, error) {
 	if len(chunks) >= 1<<(32-unitBits) {
 		return 0, nil, ErrFull
 	}
-	// Chunks double what there is, up to a limit. What would waste much of
-	// one gets a chunk to itself, and the open one stays open.
-	next := min(max(a.size, chunkMin), a.max)
+	// Chunks double what there is, up to a limit, which follows a table that
+	// outgrows its capacity, so that addresses do not run out before chunkMax
+	// is reached. What would waste much of one gets a chunk to itself, and the
+	// open one stays open.
+	limit := min(max(a.max, a.size/16&^(unit-1)), chunkMax)
+	next := min(max(a.size, chunkMin), limit)
 	own := n > next/4
 	if own {
 		next = n

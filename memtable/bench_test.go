@@ -119,8 +119,8 @@ func benchWalk(b *testing.B, start, step func(base.Iterator) bool) {
 	ok := start(it)
 	b.ResetTimer()
 	for range b.N {
-		if !ok {
-			ok = start(it)
+		if !ok && !start(it) {
+			b.Fatal("empty")
 		}
 		_ = it.Key()
 		ok = step(it)

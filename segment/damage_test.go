@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func readAll(t *testing.T, b []byte, vs []version, what func() string) (detected
 	if p, err := r.Props(); check(err) && (p.Count != uint64(len(vs)) || string(p.Smallest) != vs[0].key) {
 		t.Fatalf("%s: SILENT: the properties are wrong", what())
 	}
-	verify = r.Verify(nil) //nolint:staticcheck // nil is allowed
+	verify = r.Verify(context.TODO())
 	if verify != nil && !isDamage(verify, len(b)+1) {
 		t.Fatalf("%s: not a typed error of this file: %v", what(), verify)
 	}

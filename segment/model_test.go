@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -40,7 +41,7 @@ func TestModel(t *testing.T) {
 						m.gets()
 						m.walk()
 						require.NoError(t, m.r.Verify(t.Context()))
-						require.NoError(t, m.r.Verify(nil)) //nolint:staticcheck // nil is allowed
+						require.NoError(t, m.r.Verify(context.TODO()))
 					})
 				}
 			}

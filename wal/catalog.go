@@ -38,6 +38,8 @@ type Catalog interface {
 	// and proven, so that it may be acted on. After an error the outcome is
 	// unknown until the catalog is opened again.
 	EditLog(e *Edit) error
+	// Err returns the error after which no edit is accepted any more, or nil.
+	Err() error
 }
 
 var randReader io.Reader = crand.Reader
@@ -126,27 +128,27 @@ func refuseOrphans(fsys vfs.FS, dir string) error {
 // HasFrames says whether a log file holds an intact header and at least one
 // intact frame header.
 func HasFrames(fsys vfs.FS, path string) (bool, error) {
+	_, used, err := peek(fsys, path)
+	return used, err
+}
+
+// peek returns a log file's header, nil when there is no intact one, and whether
+// a frame header follows it anywhere.
+func peek(fsys vfs.FS, path string) (*frame.FileHeader, bool, error) {
 	f, err := fsys.Open(path, vfs.ReadOnly)
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	defer f.Close()
 	head, size, err := editlog.ReadHeader(f, path)
 	if errors.Is(err, frame.ErrNoHeader) {
-		return false, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return false, err
-	}
-	_, end, err := frame.NewReader(f, size, head).Next()
-	if err != nil {
-		return false, err
-	}
-	if end == nil {
-		return true, nil
+		return nil, false, err
 	}
 	p, err := frame.Search(f, size, &head, head.Start(), nil)
-	return p.Any, err
+	return &head, p.Any, err
 }
 
 func (c *fileCatalog) StoreID() [16]byte { return c.store }
@@ -165,6 +167,13 @@ func (c *fileCatalog) EditLog(e *Edit) error {
 	}
 	c.state.Apply(e)
 	return nil
+}
+
+func (c *fileCatalog) Err() error {
+	if c.w == nil {
+		return nil // read by Inspect
+	}
+	return c.w.Err()
 }
 
 func (c *fileCatalog) close() error { return c.w.Close() }

@@ -7,7 +7,9 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"syscall"
 
+	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/vfs"
 	"github.com/forebaydb/forebay/wal/frame"
 )
@@ -109,17 +111,57 @@ func (l *Log) takeFile(need int64) (*logFile, error) {
 		l.taken.Store(f.size)
 		return f, nil
 	}
+	least := (need + frame.BlockAlign - 1) &^ (frame.BlockAlign - 1)
 	size, zero := l.fit(), true
 	if need > size {
-		size, zero = (need+frame.BlockAlign-1)&^(frame.BlockAlign-1), need <= 1<<20
-	} else {
-		l.nextSize = min(l.nextSize*4, l.opts.FileSize)
+		size, zero = least, need <= 1<<20
 	}
-	f, err := l.makeFile(size, zero)
-	if err == nil {
-		l.taken.Store(f.size)
+	f, err := l.bounded(size, zero)
+	if small := max(least, l.opts.FirstFileSize); errors.Is(err, syscall.ENOSPC) && size > small {
+		size = small
+		f, err = l.bounded(size, zero)
 	}
-	return f, err
+	if err != nil {
+		return nil, err
+	}
+	l.grow(size)
+	l.taken.Store(f.size)
+	return f, nil
+}
+
+// grow makes the file after one of that size a larger one; fileMu is held.
+func (l *Log) grow(size int64) {
+	if size == l.nextSize {
+		l.nextSize = min(size*4, l.opts.FileSize)
+	}
+}
+
+// bounded is makeFile within MaxBytes; fileMu is held.
+func (l *Log) bounded(size int64, zero bool) (*logFile, error) {
+	if l.opts.MaxBytes <= 0 {
+		return l.makeFile(size, zero)
+	}
+	more := func() int64 {
+		if slices.ContainsFunc(l.recycle, func(r recyclable) bool { return r.size == size }) {
+			return 0 // it becomes the new file
+		}
+		return size
+	}
+	if l.totalBytes()+more() > l.opts.MaxBytes {
+		l.dropRecyclable()
+	}
+	if n := l.totalBytes(); n+more() > l.opts.MaxBytes {
+		return nil, fmt.Errorf("%w: %d bytes in use, limit %d, and a file of %d is due", ErrFull, n, l.opts.MaxBytes, size)
+	}
+	return l.makeFile(size, zero)
+}
+
+// dropRecyclable removes what was kept for recycling; fileMu is held.
+func (l *Log) dropRecyclable() {
+	for _, r := range l.recycle {
+		l.fsys.Remove(join(l.dir, r.name))
+	}
+	l.recycle = nil
 }
 
 // fit returns the size of the next file: where MaxBytes is near, as much as is
@@ -146,8 +188,12 @@ func (l *Log) newFile(size int64, zero bool) (*logFile, error) {
 // makeFile makes, syncs and lists a file; fileMu is held. zero fills it with
 // zeros, so that writes into it change no metadata.
 func (l *Log) makeFile(size int64, zero bool) (*logFile, error) {
-	if l.opts.MaxBytes > 0 && l.totalBytes()+size > l.opts.MaxBytes {
-		return nil, fmt.Errorf("%w: %d bytes in use, limit %d", ErrFull, l.totalBytes(), l.opts.MaxBytes)
+	if err := l.cat.Err(); err != nil {
+		l.poisonWith(err)
+		return nil, l.Err()
+	}
+	if l.number >= base.MaxFileNumber {
+		return nil, fmt.Errorf("wal: file numbers are used up at %d", l.number)
 	}
 	var salt [8]byte
 	if _, err := io.ReadFull(l.opts.Rand, salt[:]); err != nil {
@@ -172,8 +218,10 @@ func (l *Log) makeFile(size int64, zero bool) (*logFile, error) {
 		e.Remove = l.void
 	}
 	if err := l.cat.EditLog(&e); err != nil {
+		// Whether the file is listed the next open will tell: it stays.
 		lf.close()
-		return nil, err
+		l.poisonWith(err)
+		return nil, l.Err()
 	}
 	for _, n := range e.Remove {
 		l.fsys.Remove(join(l.dir, FileName(n)))
@@ -250,10 +298,10 @@ func (l *Log) totalBytes() int64 {
 // spareSoon makes a spare in the background once the current file is half full.
 func (l *Log) spareSoon() {
 	f := l.cur
-	if f == nil || l.b.Offset() < f.size/2 || f.size < l.opts.FirstFileSize || l.opts.NoSpares || !l.preparing.CompareAndSwap(false, true) {
+	if f == nil || l.b.Offset() < f.size/2 || f.size < l.opts.FirstFileSize || l.opts.NoSpares || l.noSpare.Load() == f.meta.Number || !l.preparing.CompareAndSwap(false, true) {
 		return
 	}
-	epoch := l.epoch
+	epoch, number := l.epoch, f.meta.Number
 	l.goBackground(func() {
 		defer l.preparing.Store(false)
 		l.fileMu.Lock()
@@ -262,15 +310,18 @@ func (l *Log) spareSoon() {
 			return
 		}
 		size := l.fit()
-		f, err := l.makeFile(size, true)
+		f, err := l.bounded(size, true)
 		if err != nil {
-			return // the leader meets it, and reports it, when it needs a file
+			// The leader meets it, and reports it, when it needs a file; until
+			// then it is not tried again.
+			l.noSpare.Store(number)
+			return
 		}
 		if f.meta.Epoch != epoch {
 			f.close()
 			return
 		}
-		l.nextSize = min(l.nextSize*4, l.opts.FileSize)
+		l.grow(size)
 		l.spare = f
 	})
 }

@@ -75,6 +75,7 @@ type Log struct {
 	bgCtx      context.Context
 	bgStop     context.CancelFunc
 	preparing  atomic.Bool
+	noSpare    atomic.Uint64 // number of the file beside which making a spare failed
 	archiving  atomic.Bool
 
 	stats counters
@@ -108,11 +109,13 @@ func Open(dir string, opts *Options) (*Log, error) {
 	}
 	l := &Log{fsys: o.FS, dir: dir, opts: o, cat: o.Catalog}
 	if l.cat == nil {
+		l.fsys = vfs.StickyDirSync(o.FS) // with a catalog, its owner's business
 		if err := l.openAlone(); err != nil {
 			return nil, err
 		}
 	}
 	if err := l.recover(); err != nil {
+		l.closeFiles()
 		l.release()
 		return nil, err
 	}
@@ -195,11 +198,7 @@ func (l *Log) recover() error {
 		l.hist = append(l.hist, &s.spans[i])
 	}
 	l.number = s.state.Number
-	names, err := l.fsys.List(l.dir)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
+	for _, name := range s.names {
 		// A file that was made and never listed keeps its number from use.
 		if n, ok := ParseFileName(name); ok {
 			l.number = max(l.number, n)
@@ -216,7 +215,7 @@ func (l *Log) recover() error {
 	l.assigned.Store(s.rep.Last)
 	l.written.Store(s.rep.Last)
 	l.durable.Store(s.rep.Last)
-	return l.dropVoid(s, names)
+	return l.dropVoid(s)
 }
 
 // copyForward writes the records above the last proof into a new file, whose
@@ -289,8 +288,11 @@ func (l *Log) trimHistory(lsn LSN) {
 // dropVoid takes files that are no part of the history off the catalog and
 // removes them, with files that the catalog does not name. It comes last: what
 // supersedes them is durable.
-func (l *Log) dropVoid(s *scan, names []string) error {
+func (l *Log) dropVoid(s *scan) error {
 	inUse := map[uint64]bool{}
+	for _, n := range s.foreign {
+		inUse[n] = true
+	}
 	for _, sp := range l.hist {
 		inUse[sp.meta.Number] = true
 	}
@@ -315,7 +317,7 @@ func (l *Log) dropVoid(s *scan, names []string) error {
 			inUse[n] = true
 		}
 	}
-	for _, name := range names {
+	for _, name := range s.names {
 		if n, ok := ParseFileName(name); ok && !inUse[n] {
 			if err := l.fsys.Remove(join(l.dir, name)); err != nil {
 				return err
@@ -396,12 +398,14 @@ func (l *Log) finish() error {
 	if l.cur == nil {
 		return nil
 	}
-	if err := l.writeOut(true); err != nil {
-		return err
+	err := l.writeOut(true)
+	if err == nil {
+		// What a file keeps in reserve has room for this, however full it is.
+		err = l.putMark(frame.FlagClose, true)
 	}
-	// What a file keeps in reserve has room for this, however full it is.
-	if err := l.putMark(frame.FlagClose, true); err != nil {
-		return err
+	if err != nil {
+		l.poisonWith(err)
+		return l.Err()
 	}
 	return l.dropUnused()
 }
@@ -430,3 +434,7 @@ func (f *logFile) close() {
 func (l *Log) Exclusive(fn func()) error {
 	return l.exec(func() error { fn(); return nil })
 }
+
+// Poison makes the log refuse everything until it is opened again, as a failed
+// sync does: for an Applier that could not follow it.
+func (l *Log) Poison(err error) { l.poisonWith(err) }

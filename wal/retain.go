@@ -282,7 +282,7 @@ func (l *Log) truncateBack(lsn LSN) error {
 	l.fileMu.Lock()
 	defer l.fileMu.Unlock()
 	e := Edit{Epoch: l.epoch + 1, Remove: l.void}
-	pos := l.floor
+	pos, kept := l.floor, uint64(0)
 	l.histMu.Lock()
 	var keep, gone []*span
 	for i, sp := range l.hist {
@@ -300,7 +300,8 @@ func (l *Log) truncateBack(lsn LSN) error {
 	}
 	if lsn > l.floor.LSN {
 		sp := keep[len(keep)-1]
-		hash, err := l.hashAt(sp, lsn)
+		hash, sum, err := l.hashAt(sp, lsn)
+		kept = sum
 		if err != nil {
 			return err
 		}
@@ -313,12 +314,12 @@ func (l *Log) truncateBack(lsn LSN) error {
 		l.poisonWith(err)
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	l.cutTo(pos, keep, gone, e.Put)
+	l.cutTo(pos, kept, keep, gone, e.Put)
 	return nil
 }
 
 // cutTo makes memory follow a cut that is durable.
-func (l *Log) cutTo(pos Floor, keep, gone []*span, put []FileMeta) {
+func (l *Log) cutTo(pos Floor, kept uint64, keep, gone []*span, put []FileMeta) {
 	if l.cur != nil {
 		l.cur.close()
 		l.cur = nil
@@ -341,6 +342,9 @@ func (l *Log) cutTo(pos Floor, keep, gone []*span, put []FileMeta) {
 		sp := keep[len(keep)-1]
 		sp.meta, sp.last, sp.hash, sp.index = put[0], pos.LSN, pos.Hash, 0
 		sp.copies = min(sp.copies, pos.LSN)
+		// What was given back of it may have been of records above the cut: the
+		// file rather stays too long.
+		sp.keep, sp.given = kept, 0
 	}
 	l.assigned.Store(pos.LSN)
 	l.written.Store(pos.LSN)
@@ -352,29 +356,42 @@ func (l *Log) cutTo(pos Floor, keep, gone []*span, put []FileMeta) {
 	l.notify()
 }
 
-// hashAt returns the closing hash of the frame of a span that holds lsn.
-func (l *Log) hashAt(sp *span, lsn LSN) (uint64, error) {
+// hashAt returns the closing hash of the frame of a span that holds lsn, and the
+// sum of the keep-counts of the span's records through lsn.
+func (l *Log) hashAt(sp *span, lsn LSN) (hash, keep uint64, err error) {
 	path := join(l.dir, FileName(sp.meta.Number))
 	f, err := l.fsys.Open(path, vfs.ReadOnly)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer f.Close()
 	head, size, err := editlog.ReadHeader(f, path)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	r := frame.NewReader(f, size, head)
 	for {
 		fr, end, err := r.Next()
 		if err != nil {
-			return 0, fmt.Errorf("%s: %w", path, err)
+			return 0, 0, fmt.Errorf("%s: %w", path, err)
 		}
 		if end != nil {
-			return 0, &CorruptionError{File: path, Offset: end.Offset, Reason: fmt.Sprintf("record %d does not verify: %s", lsn, end.Reason)}
+			return 0, 0, &CorruptionError{File: path, Offset: end.Offset, Reason: fmt.Sprintf("record %d does not verify: %s", lsn, end.Reason)}
 		}
-		if fr.Kind == frame.KindData && lsn >= fr.First && lsn < fr.Next() {
-			return fr.Hash, nil
+		if fr.Kind != frame.KindData {
+			continue
+		}
+		err = fr.EachRecord(func(n LSN, k uint64, _ []byte) error {
+			if n <= lsn {
+				keep += k
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, 0, err
+		}
+		if lsn < fr.Next() {
+			return fr.Hash, keep, nil
 		}
 	}
 }
@@ -431,12 +448,20 @@ func (l *Log) unarchived() *span {
 }
 
 func (l *Log) archive(sp *span) error {
-	err := l.opts.Archive(l.bgCtx, ArchiveFile{Path: join(l.dir, FileName(sp.meta.Number)), Number: sp.meta.Number, Salt: sp.meta.Salt, First: sp.first, Last: sp.last, Hash: sp.hash})
+	l.histMu.Lock()
+	file := ArchiveFile{Path: join(l.dir, FileName(sp.meta.Number)), Number: sp.meta.Number, Salt: sp.meta.Salt, First: sp.first, Last: sp.last, Hash: sp.hash}
+	l.histMu.Unlock()
+	err := l.opts.Archive(l.bgCtx, file)
 	if err != nil {
 		return err
 	}
 	l.fileMu.Lock()
 	l.histMu.Lock()
+	if !slices.Contains(l.hist, sp) { // it was let go meanwhile, and must not be listed again
+		l.histMu.Unlock()
+		l.fileMu.Unlock()
+		return nil
+	}
 	m := sp.meta
 	if !sp.live {
 		m = sp.retained()

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/editlog"
 	"github.com/forebaydb/forebay/vfs"
 	"github.com/forebaydb/forebay/wal/frame"
@@ -24,7 +26,7 @@ func ParseFileName(name string) (uint64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(rest, 10, 64)
-	return n, err == nil && n > 0 && FileName(n) == name
+	return n, err == nil && n > 0 && n <= base.MaxFileNumber && FileName(n) == name
 }
 
 // Verdict is what an open says of a log's end.
@@ -144,12 +146,17 @@ type scan struct {
 	durable LSN // highest proof so far
 	closed  bool
 	cutHere bool
+	names   []string // in dir
+	foreign []uint64 // numbers of files of other stores
 	proofIn *listed // a file off the chain that proves more than the chain holds
 }
 
 // run does the whole scan. On success rep, spans, tail and pos are filled in.
 func (s *scan) run() error {
 	if err := s.open(); err != nil {
+		return err
+	}
+	if err := s.strangers(); err != nil {
 		return err
 	}
 	if err := s.copies(); err != nil {
@@ -208,7 +215,8 @@ func (s *scan) open() error {
 				l.head.Kind, l.head.Number, l.head.Salt, l.head.Epoch, m.Number, m.Salt, m.Epoch)
 		}
 		if m.Retained {
-			s.spans = append(s.spans, span{meta: m, first: m.First, last: m.Last, hash: m.Hash, index: m.Index, keep: m.Keep, size: l.size})
+			at, _ := slices.BinarySearchFunc(s.spans, m.First, func(a span, lsn LSN) int { return cmp.Compare(a.first, lsn) })
+			s.spans = slices.Insert(s.spans, at, span{meta: m, first: m.First, last: m.Last, hash: m.Hash, index: m.Index, keep: m.Keep, size: l.size})
 			continue
 		}
 		s.r.Reset(l.f, l.size, l.head)
@@ -224,6 +232,35 @@ func (s *scan) open() error {
 				continue
 			}
 			l.link = &link
+		}
+	}
+	return nil
+}
+
+// strangers looks at log files that the catalog does not list. One of another
+// store is somebody else's and stays. One of this store that was listed after
+// the last edit that the catalog knows is corruption: frames are written into
+// listed files alone, so that no crash leaves it. All others are leftovers.
+func (s *scan) strangers() error {
+	var err error
+	if s.names, err = s.fsys.List(s.dir); err != nil {
+		return err
+	}
+	for _, name := range s.names {
+		n, ok := ParseFileName(name)
+		if !ok || slices.ContainsFunc(s.files, func(l *listed) bool { return l.meta.Number == n }) {
+			continue
+		}
+		path := filepath.Join(s.dir, name)
+		head, used, err := peek(s.fsys, path)
+		switch {
+		case err != nil:
+			return err
+		case head == nil: // never finished
+		case head.Store != s.store:
+			s.foreign = append(s.foreign, n)
+		case head.Number == n && n > s.state.Number && used:
+			return &CorruptionError{File: path, Offset: 0, Reason: "log file is newer than the catalog or manifest; was an older one put back?"}
 		}
 	}
 	return nil
@@ -401,9 +438,7 @@ func (s *scan) judge() error {
 			return fmt.Errorf("%s: %w", s.cur.path, err)
 		}
 		s.durable = max(s.durable, p.Durable)
-		if !s.cur.head.Recycled() || s.end.Reason != "" || p.Any {
-			s.rep.Dropped += p.Used
-		}
+		s.rep.Dropped += dropped(s.cur, s.end, p)
 	}
 	if err := s.searchVoid(); err != nil {
 		return err
@@ -430,6 +465,21 @@ func (s *scan) judge() error {
 	}
 	s.rep.Copied = s.rep.Last - s.rep.Proven
 	return nil
+}
+
+// dropped returns how many bytes behind an end were begun in this use of the
+// file. In a recycled file they cannot be told from stale ones; there it is what
+// lies before the last frame header that verifies, or one header.
+func dropped(l *listed, end *frame.End, p frame.Proof) int64 {
+	switch {
+	case !l.head.Recycled():
+		return p.Used
+	case p.Any:
+		return p.LastAt + frame.FrameHeaderSize - end.Offset
+	case end.Reason != "":
+		return frame.FrameHeaderSize
+	}
+	return 0
 }
 
 // searchVoid searches listed files that the walk did not reach. Below the epoch
@@ -464,9 +514,7 @@ func (s *scan) searchVoid() error {
 			s.proofIn = l
 		}
 		s.durable = max(s.durable, p.Durable)
-		if !l.head.Recycled() || p.Any {
-			s.rep.Dropped += p.Used
-		}
+		s.rep.Dropped += dropped(l, &frame.End{Offset: l.head.Start()}, p)
 	}
 	return nil
 }

@@ -27,6 +27,10 @@ const (
 	MaxRecordSize = 64 << 20
 )
 
+// MaxFileNumber is the highest number that a file may have in its name: numbers
+// only ever grow, and a stray file must not bring them to their end.
+const MaxFileNumber = 1 << 53
+
 // Kind says what a version of a key is. The numbers are wire format.
 type Kind uint8
 

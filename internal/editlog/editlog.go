@@ -52,7 +52,7 @@ func (k Kind) Parse(name string) (uint64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(rest, 10, 64)
-	return n, err == nil && n > 0 && k.Name(n) == name
+	return n, err == nil && n > 0 && n <= base.MaxFileNumber && k.Name(n) == name
 }
 
 // Loaded is what Load found.
@@ -280,6 +280,13 @@ func (w *Writer) Rotate(snapshot []byte) error {
 		return w.poison(err)
 	}
 	return nil
+}
+
+// Err returns the error that poisoned the writer, or nil.
+func (w *Writer) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
 }
 
 // Name returns the name of the current file, "" before the first edit.

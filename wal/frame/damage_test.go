@@ -173,7 +173,7 @@ func TestSearchFindsHeaders(t *testing.T) {
 			require.NoError(t, err)
 			// Behind its last byte that is not zero, a header may have zeros.
 			used := at + int64(lastNonZero(s.b)) + 1 - from
-			want := Proof{Durable: 4, Offset: at, Any: true, Used: used}
+			want := Proof{Durable: 4, Offset: at, Any: true, LastAt: at, Used: used}
 			if h.Kind == KindMark {
 				want.Mark, want.MarkAt = true, at
 			}
@@ -201,7 +201,7 @@ func TestSearchAmongTags(t *testing.T) {
 	h.encode(b[at:], bind, at)
 	p, err := Search(bytes.NewReader(b), int64(len(b)), &head, 0, nil)
 	require.NoError(t, err)
-	require.Equal(t, Proof{Durable: 8, Offset: at, Any: true, Mark: true, MarkAt: at, Used: int64(len(b))}, p)
+	require.Equal(t, Proof{Durable: 8, Offset: at, Any: true, LastAt: at, Mark: true, MarkAt: at, Used: int64(len(b))}, p)
 }
 
 // TestSearchTakesTheHighest: of several proofs the highest durable LSN counts,

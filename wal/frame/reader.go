@@ -222,8 +222,10 @@ type Proof struct {
 	// Offset is where that header lies. 0: there is none.
 	Durable LSN
 	Offset  int64
-	// Any says that a frame header was found.
-	Any bool
+	// Any says that a frame header was found, and LastAt where the last one
+	// lies.
+	Any    bool
+	LastAt int64
 	// Mark says that a mark was among them; MarkAt is the offset of the first.
 	Mark   bool
 	MarkAt int64
@@ -277,7 +279,7 @@ func (p *Proof) scan(b []byte, at int64, tag []byte, bind Binding) {
 		if reason != "" {
 			continue
 		}
-		p.Any = true
+		p.Any, p.LastAt = true, at+int64(i)
 		if h.Durable > p.Durable {
 			p.Durable, p.Offset = h.Durable, at+int64(i)
 		}

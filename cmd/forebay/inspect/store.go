@@ -145,6 +145,7 @@ type fixedCatalog struct{ s *store }
 func (c fixedCatalog) StoreID() [16]byte           { return c.s.id }
 func (c fixedCatalog) LogState() base.LogState     { return c.s.state.Log.Clone() }
 func (c fixedCatalog) EditLog(*base.LogEdit) error { return manifest.ErrReadOnly }
+func (c fixedCatalog) Err() error                  { return manifest.ErrReadOnly }
 
 // explain asks the engine, or the log, what an open would find.
 func (t *tool) explain(s *store) (forebay.Recovery, error) {

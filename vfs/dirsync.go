@@ -1,0 +1,39 @@
+package vfs
+
+import (
+	"fmt"
+	"path/filepath"
+	"sync"
+)
+
+// StickyDirSync returns fsys with directory syncs that fail for good: after one
+// SyncDir of a directory has failed, all later ones of it fail too, and they
+// never run at once. A failed sync leaves entries clean that are not durable, as
+// it does pages, so that the success of a later one, asked for by somebody else
+// for the sake of another file, proves nothing.
+func StickyDirSync(fsys FS) FS {
+	return &stickyDirs{FS: fsys, failed: map[string]error{}}
+}
+
+type stickyDirs struct {
+	FS
+	mu     sync.Mutex // guards failed, and orders syncs
+	failed map[string]error
+}
+
+func (s *stickyDirs) SyncDir(dir string) error {
+	dir = filepath.Clean(dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.failed[dir]; err != nil {
+		return fmt.Errorf("an earlier sync of this directory failed: %w", err)
+	}
+	err := s.FS.SyncDir(dir)
+	if err != nil {
+		s.failed[dir] = err
+	}
+	return err
+}
+
+// Unwrap returns the file system below.
+func (s *stickyDirs) Unwrap() FS { return s.FS }

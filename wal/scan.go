@@ -148,7 +148,7 @@ type scan struct {
 	cutHere bool
 	names   []string // in dir
 	foreign []uint64 // numbers of files of other stores
-	proofIn *listed // a file off the chain that proves more than the chain holds
+	proofIn *listed  // a file off the chain that proves more than the chain holds
 }
 
 // run does the whole scan. On success rep, spans, tail and pos are filled in.

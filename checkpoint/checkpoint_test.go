@@ -1,0 +1,125 @@
+package checkpoint
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/manifest"
+	"github.com/forebaydb/forebay/memtable"
+	"github.com/forebaydb/forebay/vfs"
+)
+
+func setUp(t *testing.T, fs vfs.FS) *Config {
+	t.Helper()
+	require.NoError(t, vfs.MkdirDurable(fs, "db"))
+	m, err := manifest.Load(fs, "db")
+	require.ErrorIs(t, err, manifest.ErrNone)
+	require.NoError(t, m.Writable(fs, "db", rand.Reader))
+	return &Config{FS: fs, Dir: "db", Manifest: m, Sync: func(context.Context, base.LSN) error { return nil }, KeepAbove: base.MaxLSN - 1}
+}
+
+func filled(t *testing.T) *memtable.Table {
+	t.Helper()
+	table := memtable.New(0)
+	for i := 1; i <= 10; i++ {
+		require.NoError(t, table.Add(base.LSN(i), base.KindPut, fmt.Appendf(nil, "key %d", i%3), []byte("v")))
+	}
+	return table
+}
+
+func TestSettleListsASegmentAndMovesReplay(t *testing.T) {
+	mem := vfs.NewMem()
+	cfg := setUp(t, mem)
+	synced := base.LSN(0)
+	cfg.Sync = func(_ context.Context, lsn base.LSN) error { synced = lsn; return nil }
+	r, err := Settle(context.Background(), cfg, filled(t), 10)
+	require.NoError(t, err)
+	require.Equal(t, base.LSN(10), synced, "the log is synced first")
+	s := cfg.Manifest.State()
+	require.Equal(t, base.LSN(11), s.ReplayStart)
+	require.Len(t, s.Segments, 1)
+	require.Equal(t, uint64(3), s.Segments[0].Count, "of each key the newest version is kept")
+	require.Equal(t, r.Hash(), s.Segments[0].Hash)
+	require.NoError(t, r.Close())
+	// After a power cut the manifest and the segment that it names are there.
+	cut := mem.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost })
+	m, err := manifest.Load(cut, "db")
+	require.NoError(t, err)
+	require.Equal(t, s.Segments, m.State().Segments)
+	require.NotEmpty(t, cut.Bytes("db/"+FileName(s.Segments[0].Number)))
+}
+
+func TestSettleEmptyTableMovesReplayAlone(t *testing.T) {
+	cfg := setUp(t, vfs.NewMem())
+	r, err := Settle(context.Background(), cfg, memtable.New(0), 7)
+	require.NoError(t, err)
+	require.Nil(t, r)
+	require.Equal(t, base.LSN(8), cfg.Manifest.State().ReplayStart)
+}
+
+func TestSettleNothingWhenTheLogIsPoisoned(t *testing.T) {
+	mem := vfs.NewMem()
+	cfg := setUp(t, mem)
+	poisoned := errors.New("poisoned")
+	cfg.Sync = func(context.Context, base.LSN) error { return poisoned }
+	_, err := Settle(context.Background(), cfg, filled(t), 10)
+	require.ErrorIs(t, err, poisoned)
+	require.Equal(t, base.LSN(1), cfg.Manifest.State().ReplayStart)
+	requireNoSegments(t, mem)
+}
+
+func requireNoSegments(t *testing.T, fs vfs.FS) {
+	t.Helper()
+	names, err := fs.List("db")
+	require.NoError(t, err)
+	for _, n := range names {
+		_, ok := ParseFileName(n)
+		require.False(t, ok, n)
+	}
+}
+
+// TestEveryFailure fails each call of a checkpoint once: nothing is listed that
+// is not there, temporaries go, and a second try succeeds unless the manifest
+// failed.
+func TestEveryFailure(t *testing.T) {
+	for _, e := range []error{syscall.EIO, syscall.ENOSPC, syscall.EMFILE} {
+		for k := 1; ; k++ {
+			mem := vfs.NewMem()
+			cfg := setUp(t, mem)
+			in := vfs.NewInjector(mem)
+			cfg.FS = in
+			rule := in.Add(vfs.Rule{K: k, Err: e})
+			r, err := Settle(context.Background(), cfg, filled(t), 10)
+			if rule.Hits() == 0 {
+				require.NoError(t, err)
+				require.Greater(t, k, 5)
+				break
+			}
+			if err != nil {
+				require.ErrorIs(t, err, e)
+				require.Empty(t, cfg.Manifest.State().Segments)
+				r, err = Settle(context.Background(), cfg, filled(t), 10)
+			}
+			require.NoError(t, err, "second try, call %d", k)
+			require.Len(t, cfg.Manifest.State().Segments, 1)
+			require.NoError(t, r.Close())
+		}
+	}
+}
+
+func TestSettleStopsWithItsContext(t *testing.T) {
+	mem := vfs.NewMem()
+	cfg := setUp(t, mem)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := Settle(ctx, cfg, filled(t), 10)
+	require.ErrorIs(t, err, context.Canceled)
+	requireNoSegments(t, mem)
+}

@@ -128,8 +128,8 @@ func refuseOrphans(fsys vfs.FS, dir string) error {
 // HasFrames says whether a log file holds an intact header and at least one
 // intact frame header.
 func HasFrames(fsys vfs.FS, path string) (bool, error) {
-	_, used, err := peek(fsys, path)
-	return used, err
+	head, used, err := peek(fsys, path)
+	return used && head.Kind == frame.FileLog, err
 }
 
 // peek returns a log file's header, nil when there is no intact one, and whether

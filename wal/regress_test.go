@@ -6,6 +6,7 @@ package wal_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -343,4 +344,28 @@ func TestRegressRetainedOrder(t *testing.T) {
 	l, _ = openAll(t, o)
 	t.Logf("%+v", l.Files())
 	check(l)
+}
+
+// A log file that was made and not yet synced may hold what a manifest of the
+// same store and number held before at that place: that is no newer log.
+func TestRegressStaleManifestInANewLog(t *testing.T) {
+	mem := vfs.NewMem()
+	l, _ := openAll(t, testOptions(mem))
+	put(t, l, wal.Durable, "one")
+	put(t, l, wal.Durable, "two")
+	require.NoError(t, l.Close())
+	names, err := mem.List("db")
+	require.NoError(t, err)
+	for _, n := range names {
+		if !strings.HasPrefix(n, "CATALOG-") {
+			continue
+		}
+		stale := mem.Bytes("db/" + n)
+		number, err := strconv.Atoi(strings.TrimLeft(strings.TrimPrefix(n, "CATALOG-"), "0"))
+		require.NoError(t, err)
+		require.Greater(t, number, 1)
+		require.NoError(t, mem.SetBytes("db/"+wal.FileName(uint64(number)), stale))
+	}
+	_, got := openAll(t, testOptions(mem))
+	require.Equal(t, []string{"one", "two"}, got)
 }

@@ -256,10 +256,11 @@ func (s *scan) strangers() error {
 		switch {
 		case err != nil:
 			return err
-		case head == nil: // never finished
+		case !used || head.Kind != frame.FileLog || head.Number != n:
+			// Never listed, or what a disk held before at this place.
 		case head.Store != s.store:
 			s.foreign = append(s.foreign, n)
-		case head.Number == n && n > s.state.Number && used:
+		case n > s.state.Number:
 			return &CorruptionError{File: path, Offset: 0, Reason: "log file is newer than the catalog or manifest; was an older one put back?"}
 		}
 	}

@@ -197,19 +197,20 @@ func (db *DB) enter(lsn base.LSN, record []byte) error {
 // where no commit is entered, after the one with LSN last.
 func (db *DB) maybeFreeze(last base.LSN) {
 	if db.view.Load().active.Bytes() >= db.opts.MemtableSize {
+		db.mu.Lock()
 		db.freeze(last)
+		db.settleSoon()
+		db.mu.Unlock()
 	}
 }
 
-// freeze makes a new memtable active; the old one holds nothing above last.
+// freeze makes a new memtable active; the old one holds nothing above last. mu
+// is held.
 func (db *DB) freeze(last base.LSN) {
-	db.mu.Lock()
-	defer db.mu.Unlock()
 	v := *db.view.Load()
 	v.frozen = append([]*frozen{{v.active, last}}, v.frozen...)
 	v.active = memtable.New(int(db.opts.MemtableSize))
 	db.view.Store(&v)
-	db.settleSoon()
 }
 
 // settleSoon starts the goroutine that settles frozen memtables; mu is held.
@@ -350,7 +351,9 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 	var err error
 	if xerr := db.log.Exclusive(func() {
 		if v := db.view.Load(); v.active.Len() > 0 {
+			db.mu.Lock()
 			db.freeze(db.log.LastLSN())
+			db.mu.Unlock()
 		}
 	}); xerr != nil {
 		return public(xerr)
@@ -359,6 +362,11 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 		if err = db.stuck(); err == nil {
 			err = db.settleOne(ctx)
 		}
+	}
+	if err != nil {
+		db.mu.Lock()
+		db.settleSoon()
+		db.mu.Unlock()
 	}
 	return public(err)
 }

@@ -215,7 +215,9 @@ func (l *Log) leadOpen(g *group) {
 // that one was done.
 func (l *Log) hold(g *group) {
 	start := time.Now()
-	for {
+	// The count ends it where the clock stands still as long as anybody runs
+	// (testing/synctest).
+	for range maxSpins {
 		l.mu.Lock()
 		done := len(g.reqs) >= l.expect || !l.mayHold(g.reqs[0])
 		l.mu.Unlock()
@@ -225,6 +227,9 @@ func (l *Log) hold(g *group) {
 		runtime.Gosched()
 	}
 }
+
+// maxSpins of a hold take longer than the hold where the clock runs.
+const maxSpins = 20_000
 
 // mayHold says whether a group that r opens is worth a hold; mu is held.
 func (l *Log) mayHold(r *Request) bool {

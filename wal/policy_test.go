@@ -555,3 +555,27 @@ func TestApplier(t *testing.T) {
 		require.Equal(t, fmt.Sprintf("%04d some words", i+1), s)
 	}
 }
+
+// TestHoldEndsWithoutAClock: in a bubble time stands still while a goroutine
+// runs; a hold must end all the same.
+func TestHoldEndsWithoutAClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions(vfs.NewMem())
+		l, _ := openAll(t, o)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range 50 {
+					_, err := l.Append([]byte("x"))
+					require.NoError(t, err)
+				}
+			})
+		}
+		wg.Wait()
+		for range 10 { // alone now, while eight are expected
+			_, err := l.Append([]byte("y"))
+			require.NoError(t, err)
+		}
+		require.NoError(t, l.Close())
+	})
+}

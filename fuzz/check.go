@@ -76,6 +76,7 @@ func (x *explorer) judge(s *state) {
 	}
 	v := &Violation{Kind: kind, Detail: detail, Replay: replayID(x.w, x.cut, s), Workload: x.w.String(), Disk: disk}
 	x.out = append(x.out, v)
+	x.shared.violations.Add(1)
 }
 
 // check opens a state and compares it with what is promised. It returns an

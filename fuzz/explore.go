@@ -64,6 +64,7 @@ func (x *explorer) explore(w *Workload) {
 	clear(x.found)
 	rec := x.run(w)
 	x.out = append(x.out, rec.broken...)
+	x.shared.violations.Add(int64(len(rec.broken)))
 	x.stats.Workloads++
 	// In any order, so that a limit leaves out no kind of cut.
 	for _, i := range x.rng.Perm(len(rec.cuts)) {

@@ -24,7 +24,8 @@ var (
 	flagDump      = flag.String("fuzz.dump", "", "directory for the states of violations")
 )
 
-// bubbled returns a configuration whose sequential workloads repeat exactly.
+// bubbled returns a configuration whose sequential workloads repeat, but for what
+// the engine does in the background at the same moment.
 func bubbled(t *testing.T) Config {
 	return Config{
 		Bubble: func(f func()) { synctest.Test(t, func(*testing.T) { f() }) },

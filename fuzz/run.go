@@ -25,6 +25,8 @@ type Config struct {
 	Workloads int
 	// PerWorkload bounds the states of one workload; 0: all that there are.
 	PerWorkload int64
+	// MaxViolations ends a run when so many were found; 0: no bound.
+	MaxViolations int64
 	// Seed decides everything but the timing of concurrent workloads.
 	Seed uint64
 	// Workers is how many workloads are explored at once; 0: one a processor.
@@ -95,12 +97,14 @@ type Report struct {
 
 // shared is what the workers of a run share.
 type shared struct {
-	states atomic.Int64
-	limit  int64
-	next   atomic.Int64
+	states, violations atomic.Int64
+	limit, most        int64 // of them; 0: none
+	next               atomic.Int64
 }
 
-func (s *shared) full() bool { return s.limit > 0 && s.states.Load() >= s.limit }
+func (s *shared) full() bool {
+	return s.limit > 0 && s.states.Load() >= s.limit || s.most > 0 && s.violations.Load() >= s.most
+}
 
 // Run explores.
 func Run(ctx context.Context, cfg Config) (Report, error) {
@@ -166,7 +170,7 @@ func (cfg *Config) plan(n int64) *Workload {
 
 func run(ctx context.Context, cfg *Config) Report {
 	start := time.Now()
-	sh := &shared{limit: cfg.States}
+	sh := &shared{limit: cfg.States, most: cfg.MaxViolations}
 	var mu sync.Mutex // guards rep
 	rep := Report{}
 	var wg sync.WaitGroup

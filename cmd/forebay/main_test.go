@@ -127,12 +127,10 @@ func TestUsage(t *testing.T) {
 		{"get DIR a b", "accepts 2 arg"},
 		{"get DIR a --frob", "unknown flag: --frob"},
 		{"get DIR xyz --hex", "not hexadecimal"},
-		{"get MISSING a", "no directory"},
 		{"put DIR a b c", "arg(s)"},
 		{"put DIR a b --level sturdy", "durable, written or buffered"},
 		{"put DIR a b --file f", "not from both"},
 		{"del DIR", "at least 2 arg"},
-		{"del MISSING a", "no directory"},
 		{"scan", "accepts 1 arg"},
 		{"scan DIR --limit -1", "below 0"},
 		{"scan DIR --limit x", "invalid argument"},
@@ -146,7 +144,6 @@ func TestUsage(t *testing.T) {
 		{"export DIR", "accepts 2 arg"},
 		{"export DIR MISSING", "tells no format"},
 		{"export DIR - --format tree", "name a directory"},
-		{"export MISSING -", "no directory"},
 		{"wal", "needs a command"},
 		{"wal dmup", "did you mean dump"},
 		{"wal dump", "argument"},
@@ -170,6 +167,18 @@ func TestUsage(t *testing.T) {
 			require.Contains(t, errs, "--help\n")
 			require.NoDirExists(t, missing)
 		})
+	}
+}
+
+// A directory that is not there is not found: code 1, as a key is.
+func TestMissingDirectory(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "nowhere")
+	for _, args := range [][]string{{"get", missing, "a"}, {"del", missing, "a"}, {"export", missing, "-"}, {"scan", missing}, {"recover", "--explain", missing}} {
+		code, out, errs := forebayCmd("", args...)
+		require.Equal(t, 1, code, args)
+		require.Empty(t, out)
+		require.Contains(t, errs, missing)
+		require.NoDirExists(t, missing)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 func OpenExisting(dir string) (*forebay.DB, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, Usagef("there is no directory %s; `forebay put` and `forebay import` make a store", dir)
+		return nil, fmt.Errorf("there is no directory %s; `forebay put` and `forebay import` make a store", dir)
 	}
 	if err != nil {
 		return nil, err

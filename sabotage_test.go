@@ -22,7 +22,7 @@ type mutation struct {
 
 var mutations = []mutation{
 	{"proof is a number: a later frame alone proves nothing", "wal/scan.go",
-		"s.durable = max(s.durable, p.Durable)\n\t\tif !s.cur", "s.durable = max(s.durable, p.Durable)\n\t\tif p.Any {\n\t\t\ts.durable = s.pos.LSN + 1\n\t\t}\n\t\tif !s.cur",
+		"s.rep.Dropped += dropped(s.cur, s.end, p)\n", "s.rep.Dropped += dropped(s.cur, s.end, p)\n\t\tif p.Any {\n\t\t\ts.durable = s.pos.LSN + 1\n\t\t}\n",
 		"TestSequence1LaterGroupKept"},
 	{"proof is a number: a successor file alone proves nothing", "wal/scan.go",
 		"if s.broken() {\n\t\t\tbreak", "if s.broken() {\n\t\t\tif next, _ := s.successor(); next != nil {\n\t\t\t\ts.durable = s.pos.LSN + 1\n\t\t\t}\n\t\t\tbreak",
@@ -75,6 +75,15 @@ var mutations = []mutation{
 	{"copies are synced before the mark that proves them", "wal/log.go",
 		"if err := l.writeOut(true); err != nil {\n\t\treturn err\n\t}\n\tl.hist", "if err := l.writeOut(false); err != nil {\n\t\treturn err\n\t}\n\tl.hist",
 		"TestSequence9CrashInsideOpen"},
+}
+
+// TestMutationsFit: the text of each rule is where the table says.
+func TestMutationsFit(t *testing.T) {
+	for _, m := range mutations {
+		b, err := os.ReadFile(m.file)
+		require.NoError(t, err)
+		require.Equal(t, 1, strings.Count(string(b), m.old), "%s: %s", m.file, m.rule)
+	}
 }
 
 // TestSabotage shows that each named sequence fails when its rule is taken out.

@@ -72,6 +72,9 @@ func (x *explorer) explore(w *Workload) {
 			break
 		}
 		c := rec.cuts[i]
+		if x.cfg.only != nil && *x.cfg.only != i {
+			continue
+		}
 		if c.life == 0 && c.hi == 0 && w.Seed%8 != 0 {
 			continue // the making of an empty store is always the same
 		}

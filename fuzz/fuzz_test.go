@@ -79,3 +79,26 @@ func report(t *testing.T, rep Report) {
 		t.Errorf("and %d more violations", n-20)
 	}
 }
+
+// TestSequentialRepeats runs workloads until one run's I/Os are another's: a
+// replay needs no more.
+func TestSequentialRepeats(t *testing.T) {
+	cfg := bubbled(t)
+	cfg.Engine = Forebay{}
+	require.NoError(t, warm(&cfg))
+	for seed := range uint64(30) {
+		w := NewWorkload(seed, vfs.Model(seed%3), false)
+		seen := map[string]bool{}
+		again := false
+		for try := 0; try < 100 && !again; try++ {
+			x := newExplorer(t.Context(), &cfg, &shared{})
+			run := ""
+			for _, c := range x.run(w).cuts {
+				run += fmt.Sprintf("%+v %d\n", c.op, c.hi)
+			}
+			again = seen[run]
+			seen[run] = true
+		}
+		require.True(t, again, "%s", w)
+	}
+}

@@ -43,6 +43,8 @@ type recorder struct {
 	out  *recording
 	disk *vfs.Mem
 	life int
+	// before is the disk of the life before anything opened it.
+	before *vfs.Mem
 
 	mu      sync.Mutex // guards all below
 	open    Store      // nil while there is none
@@ -59,6 +61,7 @@ func (x *explorer) record(w *Workload) *recording {
 	var redo []commit
 	for i := range w.lives {
 		r.life, r.first = i, len(r.out.cuts)
+		r.before = r.disk.Snapshot()
 		r.disk.OnIO(r.onIO)
 		ok := r.live(&w.lives[i], redo)
 		r.disk.OnIO(nil)
@@ -156,7 +159,11 @@ func (r *recorder) live(l *life, redo []commit) bool {
 }
 
 func (r *recorder) fail(kind string, err error) bool {
-	r.out.broken = append(r.out.broken, &Violation{Kind: kind, Detail: fmt.Sprintf("life %d: %v", r.life, err), Replay: replayID(r.w, -1, nil), Workload: r.w.String()})
+	v := &Violation{Kind: kind, Detail: fmt.Sprintf("life %d: %v", r.life, err), Replay: replayID(r.w, -1, nil), Workload: r.w.String()}
+	if kind == "open" {
+		v.Disk = r.before
+	}
+	r.out.broken = append(r.out.broken, v)
 	if r.hist.finish() != nil || kind != "open" {
 		r.out.cuts = r.out.cuts[:r.first]
 	}

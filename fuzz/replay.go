@@ -40,8 +40,9 @@ func replayID(w *Workload, cut int, s *state) string {
 }
 
 // Replay makes the workload of a violation again and checks the one state, or
-// all states where the id names none. A workload with concurrent writers need
-// not come out as it did: then its whole exploration is repeated.
+// all states where the id names none. What an engine does in the background can
+// fall elsewhere than it did, so that the state is looked for several times; of
+// a workload with concurrent writers all states are checked each time.
 func Replay(ctx context.Context, cfg Config, id string) (Report, error) {
 	var seed uint64
 	var model vfs.Model
@@ -59,14 +60,20 @@ func Replay(ctx context.Context, cfg Config, id string) (Report, error) {
 	if err := warm(&cfg); err != nil {
 		return Report{}, err
 	}
-	w := NewWorkload(seed, model, mode == 1)
+	w, tries := NewWorkload(seed, model, mode == 1), 5
 	if !w.Concurrent && at >= 0 {
+		tries, cfg.only, cfg.PerWorkload = 1000, &at, 0
 		cfg.capture = func(x *explorer, s *state) bool { return replayID(x.w, x.cut, s) != id }
 	}
-	x := newExplorer(ctx, &cfg, &shared{})
-	x.explore(w)
 	rep := Report{}
-	rep.add(x.stats, x.out)
+	for range tries {
+		x := newExplorer(ctx, &cfg, &shared{})
+		x.explore(w)
+		rep.add(x.stats, x.out)
+		if len(x.out) > 0 || ctx.Err() != nil {
+			break
+		}
+	}
 	return rep, nil
 }
 

@@ -49,6 +49,8 @@ type Config struct {
 
 	// capture, if not nil, sees each state, and may spare its check.
 	capture func(*explorer, *state) bool
+	// only, if not nil, is the one cut that is explored.
+	only *int
 }
 
 // Row counts what was done under one model, alignment and mode.

@@ -40,7 +40,8 @@ type Config struct {
 	Disk func(vfs.FS) vfs.FS
 	// Bubble runs f so that Settle, called inside, returns once every goroutine
 	// that f started waits, and makes time stand still while one runs: with
-	// testing/synctest a sequential workload repeats exactly. Both or neither.
+	// testing/synctest a sequential workload repeats, but for what an engine does
+	// in the background at the same moment. Both or neither.
 	Bubble func(f func())
 	Settle func()
 	// Progress, if not nil, is called about once in Every.

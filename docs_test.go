@@ -277,11 +277,11 @@ func (l *layout) manifestEdit(uint32) {
 		case 1:
 			l.logEdit(stop)
 		case 2:
-			for _, name := range []string{"segment number", "level", "size", "versions", "tombstones", "lowest LSN", "highest LSN", "hash"} {
+			for _, name := range []string{"segment number", "level", "size", "versions", "tombstones", "range deletes", "lowest LSN", "highest LSN", "hash"} {
 				l.number("%s", name)
 			}
-			l.text(int(l.number("key length")), "smallest key")
-			l.text(int(l.number("key length")), "largest key")
+			l.text(int(l.number("key length")), "lower bound")
+			l.text(int(l.number("key length")), "upper bound")
 		case 4:
 			l.number("replay start")
 		case 5:
@@ -364,8 +364,8 @@ func (l *layout) segment() {
 		a, b := le.Uint32(l.b[l.off:]), le.Uint32(l.b[l.off+4:])
 		l.field(4, "length of the smallest key")
 		l.field(4, "length of the largest key")
-		l.text(int(a), "smallest key")
-		l.text(int(b), "largest key")
+		l.text(int(a), "lower bound")
+		l.text(int(b), "upper bound")
 	}))
 	l.title("footer")
 	require.Equal(l.t, foot, l.off)

@@ -42,7 +42,7 @@ type LimitError = batch.LimitError
 
 // Limits, in bytes. The same numbers hold when a log is replayed.
 const (
-	MaxKeySize   = base.MaxKeySize
+	MaxKeySize   = base.MaxUserKey
 	MaxValueSize = base.MaxValueSize
 	// MaxBatchSize is the longest encoded batch.
 	MaxBatchSize = base.MaxRecordSize

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -72,7 +73,7 @@ func Settle(ctx context.Context, cfg *Config, table *memtable.Table, high base.L
 			return nil, err
 		}
 		r = reader
-		edit.Add = []manifest.Segment{{Number: meta.Number, Size: meta.Size, Count: meta.Count, Tombstones: meta.Tombstones, MinLSN: meta.MinLSN, MaxLSN: meta.MaxLSN, Hash: meta.Hash, Smallest: meta.Smallest, Largest: meta.Largest}}
+		edit.Add = []manifest.Segment{{Number: meta.Number, Size: meta.Size, Count: meta.Count, Tombstones: meta.Tombstones, MinLSN: meta.MinLSN, MaxLSN: meta.MaxLSN, Hash: meta.Hash, Lo: meta.Smallest, Hi: append(slices.Clip(meta.Largest), 0)}}
 	}
 	if err := cfg.Manifest.Apply(&edit); err != nil {
 		// Whether the edit counts the next open will tell: the file stays.

@@ -13,9 +13,9 @@
 //
 //	tag  payload
 //	1    log edit (internal/base, LogEdit)
-//	2    segment added: number, level, size, count, tombstones, min LSN, max
-//	     LSN, hash (uvarints), uvarint length and bytes of the smallest key,
-//	     the same of the largest
+//	2    segment added: number, level, size, count, tombstones, range deletes,
+//	     min LSN, max LSN, hash (uvarints), uvarint length and bytes of the lower
+//	     bound of its keys, inclusive, the same of the upper bound, exclusive
 //	3    segment removed: uvarint number
 //	4    replay start: uvarint LSN; all below it is in segments
 //	5    highest segment number ever used: uvarint
@@ -50,13 +50,14 @@ type Segment struct {
 	Number uint64
 	// Level is 0 for what a checkpoint made.
 	Level int
-	// Size of the file in bytes; Count of versions, Tombstones among them.
-	Size, Count, Tombstones uint64
-	MinLSN, MaxLSN          base.LSN
+	// Size of the file in bytes; Count of versions, Tombstones among them;
+	// RangeDeletes beside them.
+	Size, Count, Tombstones, RangeDeletes uint64
+	MinLSN, MaxLSN                        base.LSN
 	// Hash stands for every byte of the file.
 	Hash uint64
-	// Smallest and Largest are its first and last key.
-	Smallest, Largest []byte
+	// All its keys, and what its range deletes hide, is in [Lo, Hi).
+	Lo, Hi []byte
 }
 
 // State is what is live.
@@ -135,10 +136,10 @@ func (e *Edit) Append(b []byte) []byte {
 	}
 	for _, g := range e.Add {
 		var p []byte
-		for _, v := range []uint64{g.Number, uint64(g.Level), g.Size, g.Count, g.Tombstones, g.MinLSN, g.MaxLSN, g.Hash} {
+		for _, v := range []uint64{g.Number, uint64(g.Level), g.Size, g.Count, g.Tombstones, g.RangeDeletes, g.MinLSN, g.MaxLSN, g.Hash} {
 			p = binary.AppendUvarint(p, v)
 		}
-		for _, k := range [][]byte{g.Smallest, g.Largest} {
+		for _, k := range [][]byte{g.Lo, g.Hi} {
 			p = append(binary.AppendUvarint(p, uint64(len(k))), k...)
 		}
 		field(tagAdd, p)
@@ -215,15 +216,15 @@ func DecodeEdit(b []byte) (*Edit, error) {
 }
 
 func decodeSegment(p *[]byte, ok *bool) Segment {
-	var v [8]uint64
+	var v [9]uint64
 	for i := range v {
 		v[i] = cutUvarint(p, ok)
 	}
 	if v[1] > 64 {
 		*ok = false
 	}
-	return Segment{Number: v[0], Level: int(v[1]), Size: v[2], Count: v[3], Tombstones: v[4], MinLSN: v[5], MaxLSN: v[6], Hash: v[7],
-		Smallest: slices.Clone(cutBytes(p, ok)), Largest: slices.Clone(cutBytes(p, ok))}
+	return Segment{Number: v[0], Level: int(v[1]), Size: v[2], Count: v[3], Tombstones: v[4], RangeDeletes: v[5], MinLSN: v[6], MaxLSN: v[7], Hash: v[8],
+		Lo: slices.Clone(cutBytes(p, ok)), Hi: slices.Clone(cutBytes(p, ok))}
 }
 
 // Manifest is an open manifest. Its methods may be called at once from many

@@ -59,7 +59,7 @@ func randomEdit(r *rand.Rand, s *State) *Edit {
 	}
 	for range r.IntN(3) {
 		e.Add = append(e.Add, Segment{Number: s.LastSegment + 1 + uint64(len(e.Add)), Level: r.IntN(8), Size: wide(r), Count: wide(r), Tombstones: wide(r),
-			MinLSN: wide(r), MaxLSN: wide(r), Hash: wide(r), Smallest: randomBytes(r, r.IntN(40)), Largest: randomBytes(r, r.IntN(40))})
+			MinLSN: wide(r), MaxLSN: wide(r), Hash: wide(r), Lo: randomBytes(r, r.IntN(40)), Hi: randomBytes(r, r.IntN(40))})
 	}
 	for _, g := range s.Segments {
 		if r.IntN(4) == 0 {
@@ -164,7 +164,7 @@ func TestSegmentNumbersAreNeverUsedTwice(t *testing.T) {
 }
 
 func TestDecodeEditRefuses(t *testing.T) {
-	ok := (&Edit{Add: []Segment{{Number: 3, Smallest: []byte("a"), Largest: []byte("b")}}}).Append(nil)
+	ok := (&Edit{Add: []Segment{{Number: 3, Lo: []byte("a"), Hi: []byte("b")}}}).Append(nil)
 	for name, b := range map[string][]byte{
 		"an unknown tag":        {9, 0},
 		"tag zero":              {0, 0},
@@ -220,13 +220,13 @@ const golden = "testdata/MANIFEST-000001"
 func goldenEdits() []*Edit {
 	return []*Edit{
 		{Log: &base.LogEdit{Put: []base.LogFile{{Number: 1, Salt: 0xabcdef, Epoch: 1}}}},
-		{Add: []Segment{{Number: 1, Size: 4096, Count: 10, Tombstones: 2, MinLSN: 1, MaxLSN: 10, Hash: math.MaxUint64, Smallest: []byte("apple"), Largest: []byte("quince")}},
+		{Add: []Segment{{Number: 1, Size: 4096, Count: 10, Tombstones: 2, MinLSN: 1, MaxLSN: 10, Hash: math.MaxUint64, Lo: []byte("apple"), Hi: []byte("quince")}},
 			ReplayStart: 11, LastSegment: 2},
 		{Log: &base.LogEdit{Put: []base.LogFile{
 			{Number: 1, Salt: 0xabcdef, Epoch: 1, Retained: true, First: 1, Last: 10, Hash: 7, Index: 61440, Keep: 100, Archived: true},
 			{Number: 2, Salt: 0xfedcba, Epoch: 2, Cut: true, CutLSN: 15, CutHash: 8}},
 			Floor: &base.LogFloor{File: 1, LSN: 10, Hash: 7, Epoch: 1}, Epoch: 3, Number: 4, Pin: map[string]base.LSN{"backup": 5, "copy": 6}}},
-		{Log: &base.LogEdit{Remove: []uint64{9}, Unpin: []string{"copy"}}, Add: []Segment{{Number: 3, Level: 1, Smallest: []byte{}, Largest: []byte{0xff}}}, Remove: []uint64{1}},
+		{Log: &base.LogEdit{Remove: []uint64{9}, Unpin: []string{"copy"}}, Add: []Segment{{Number: 3, Level: 1, Lo: []byte{}, Hi: []byte{0xff}}}, Remove: []uint64{1}},
 	}
 }
 

@@ -18,8 +18,13 @@ const MaxLSN LSN = 1<<64 - 1
 // Limits of what a store accepts. They are checked when the call is made and
 // again, with the same numbers, when a log is replayed.
 const (
-	// MaxKeySize is the longest key in bytes. A key has at least one byte.
-	MaxKeySize = 64 << 10
+	// MaxUserKey is the longest key that a caller may give, in bytes. A key has
+	// at least one byte.
+	MaxUserKey = 64 << 10
+	// MaxKeySize is the longest key that is stored: a user's key, in front of it
+	// the prefix of its keyspace, and behind it a byte where a key stands as the
+	// end of a range.
+	MaxKeySize = MaxUserKey + 16
 	// MaxValueSize is the longest value in bytes.
 	MaxValueSize = 32 << 20
 	// MaxRecordSize is the longest log record, and so the largest encoded
@@ -39,7 +44,22 @@ const (
 	KindPut Kind = 1
 	// KindDelete is a tombstone: it hides all lower versions of its key.
 	KindDelete Kind = 2
+	// KindRangeDelete hides all lower versions of the keys in a range. It is no
+	// version of a key: batches, memtables and segments keep range deletes
+	// apart, as RangeDelete values, and no Iterator shows this kind.
+	KindRangeDelete Kind = 3
 )
+
+// OwnLSN is where the LSNs begin that a transaction gives to its own writes
+// before they are committed. No commit ever has such an LSN.
+const OwnLSN LSN = 1 << 63
+
+// RangeDelete hides, of each key in [Lo, Hi), all versions with an LSN below
+// its own. Versions with the same LSN are of the same batch, and stay.
+type RangeDelete struct {
+	Lo, Hi []byte
+	LSN    LSN
+}
 
 // String returns the kind's name.
 func (k Kind) String() string {
@@ -48,6 +68,8 @@ func (k Kind) String() string {
 		return "put"
 	case KindDelete:
 		return "delete"
+	case KindRangeDelete:
+		return "range delete"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }

@@ -134,8 +134,8 @@ type jsonSegment struct {
 	MinLSN     base.LSN `json:"min_lsn"`
 	MaxLSN     base.LSN `json:"max_lsn"`
 	Hash       string   `json:"hash"`
-	Smallest   string   `json:"smallest"` // quoted as Go does
-	Largest    string   `json:"largest"`
+	Lo         string   `json:"lo"` // inclusive, quoted as Go does
+	Hi         string   `json:"hi"` // exclusive
 }
 
 type jsonLogFile struct {
@@ -175,7 +175,7 @@ func newManifestReport(s *store, edits bool) *manifestReport {
 	for _, g := range s.state.Segments {
 		r.Segments = append(r.Segments, jsonSegment{
 			checkpoint.FileName(g.Number), g.Level, g.Size, g.Count, g.Tombstones, g.MinLSN, g.MaxLSN, hex(g.Hash),
-			quote(g.Smallest, false, -1), quote(g.Largest, false, -1),
+			quote(g.Lo, false, -1), quote(g.Hi, false, -1),
 		})
 	}
 	for _, f := range l.Files {
@@ -260,7 +260,7 @@ func floorText(f *base.LogFloor) string {
 
 func segmentText(g *manifest.Segment) string {
 	return fmt.Sprintf("%s level %d, %d bytes, %s (%s), %s, keys %s … %s, hash %016x", checkpoint.FileName(g.Number), g.Level, g.Size,
-		plural(g.Count, "version"), plural(g.Tombstones, "tombstone"), lsns(g.MinLSN, g.MaxLSN), quote(g.Smallest, false, 32), quote(g.Largest, false, 32), g.Hash)
+		plural(g.Count, "version"), plural(g.Tombstones, "tombstone"), lsns(g.MinLSN, g.MaxLSN), quote(g.Lo, false, 32), quote(g.Hi, false, 32), g.Hash)
 }
 
 func logFileText(f *base.LogFile) string {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/forebaydb/forebay/checkpoint"
 	"github.com/forebaydb/forebay/internal/cache"
 	"github.com/forebaydb/forebay/recovery"
 	"github.com/forebaydb/forebay/segment"
@@ -157,7 +156,7 @@ func (o *Options) recovery(dir string, c *cache.Cache) *recovery.Config {
 	cfg := &recovery.Config{
 		FS: o.FS, Dir: dir, LogDir: dir, Rand: o.Rand,
 		Segment:     segment.Options{Cache: c},
-		SegmentName: checkpoint.FileName, ParseSegment: checkpoint.ParseFileName,
+		SegmentName: segment.FileName, ParseSegment: segment.ParseFileName,
 		Log: wal.Options{
 			Policy: o.Sync, Mechanism: o.Mechanism, Align: o.LogAlign,
 			FileSize: o.LogFileSize, MaxBytes: o.MaxLogBytes, MarkDelay: o.MarkDelay,

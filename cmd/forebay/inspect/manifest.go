@@ -11,10 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/forebaydb/forebay/checkpoint"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/editlog"
 	"github.com/forebaydb/forebay/manifest"
+	"github.com/forebaydb/forebay/segment"
 	"github.com/forebaydb/forebay/wal"
 	"github.com/forebaydb/forebay/wal/frame"
 )
@@ -174,7 +174,7 @@ func newManifestReport(s *store, edits bool) *manifestReport {
 	}
 	for _, g := range s.state.Segments {
 		r.Segments = append(r.Segments, jsonSegment{
-			checkpoint.FileName(g.Number), g.Level, g.Size, g.Count, g.Tombstones, g.MinLSN, g.MaxLSN, hex(g.Hash),
+			segment.FileName(g.Number), g.Level, g.Size, g.Count, g.Tombstones, g.MinLSN, g.MaxLSN, hex(g.Hash),
 			quote(g.Lo, false, -1), quote(g.Hi, false, -1),
 		})
 	}
@@ -259,7 +259,7 @@ func floorText(f *base.LogFloor) string {
 }
 
 func segmentText(g *manifest.Segment) string {
-	return fmt.Sprintf("%s level %d, %d bytes, %s (%s), %s, keys %s … %s, hash %016x", checkpoint.FileName(g.Number), g.Level, g.Size,
+	return fmt.Sprintf("%s level %d, %d bytes, %s (%s), %s, keys %s … %s, hash %016x", segment.FileName(g.Number), g.Level, g.Size,
 		plural(g.Count, "version"), plural(g.Tombstones, "tombstone"), lsns(g.MinLSN, g.MaxLSN), quote(g.Lo, false, 32), quote(g.Hi, false, 32), g.Hash)
 }
 
@@ -308,7 +308,7 @@ func editLines(e *manifest.Edit) []string {
 		add("segment %s", segmentText(&e.Add[i]))
 	}
 	for _, n := range e.Remove {
-		add("remove segment %s", checkpoint.FileName(n))
+		add("remove segment %s", segment.FileName(n))
 	}
 	if e.ReplayStart != 0 {
 		add("replay start LSN %d", e.ReplayStart)

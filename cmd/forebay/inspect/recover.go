@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/forebaydb/forebay"
-	"github.com/forebaydb/forebay/checkpoint"
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/segment"
 	"github.com/forebaydb/forebay/wal"
 	"github.com/forebaydb/forebay/wal/frame"
 )
@@ -199,7 +199,7 @@ func (t *tool) story(dir, logDir string) (*story, error) {
 		r.List, r.ListProven, r.edits = s.loaded.Name, !s.loaded.Dirty, s.loaded.Records
 	}
 	for i := range s.state.Segments {
-		r.Segments = append(r.Segments, checkpoint.FileName(s.state.Segments[i].Number))
+		r.Segments = append(r.Segments, segment.FileName(s.state.Segments[i].Number))
 	}
 	if e := t.chain(s, r, &rep); e != nil && err == nil {
 		return nil, e
@@ -301,7 +301,7 @@ func (r *story) plan(s *store, rep *forebay.Recovery) {
 		}
 	}
 	for _, name := range s.names {
-		if _, ok := checkpoint.ParseFileName(name); ok && s.engine && !slices.Contains(r.Segments, name) {
+		if _, ok := segment.ParseFileName(name); ok && s.engine && !slices.Contains(r.Segments, name) {
 			r.Remove = append(r.Remove, name)
 		}
 	}

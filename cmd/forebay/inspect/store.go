@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/forebaydb/forebay"
-	"github.com/forebaydb/forebay/checkpoint"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/editlog"
 	"github.com/forebaydb/forebay/manifest"
+	"github.com/forebaydb/forebay/segment"
 	"github.com/forebaydb/forebay/vfs"
 	"github.com/forebaydb/forebay/wal"
 	"github.com/forebaydb/forebay/wal/frame"
@@ -65,7 +65,7 @@ func (t *tool) load(dir, logDir string) (*store, error) {
 	case has(s.names, manifestKind.Parse):
 	case has(s.names, catalogKind.Parse):
 		s.kind, s.engine = catalogKind, false
-	case has(s.names, checkpoint.ParseFileName):
+	case has(s.names, segment.ParseFileName):
 	case has(s.logNames, wal.ParseFileName):
 	default:
 		return s, fmt.Errorf("%s: %w", s.dir, errNoStore)

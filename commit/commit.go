@@ -166,3 +166,6 @@ func (a Applier) Apply(reqs []*wal.Request, last base.LSN) {
 	a.enter(reqs)
 	a.table.Applied(last)
 }
+
+// Admit is for wal.Applier.
+func (p *Pipeline) Admit(r *wal.Request) error { return nil }

@@ -260,32 +260,55 @@ func (l *Log) run(reqs []*Request) {
 			size += s
 			n++
 		}
-		err := l.commit(reqs[:n], size)
-		for _, r := range reqs[:n] {
-			r.err = err
-		}
+		l.commit(reqs[:n], size)
 		reqs = reqs[n:]
 	}
 }
 
-// commit gives LSNs to requests, lays them out, writes, syncs, applies and
-// publishes them.
-func (l *Log) commit(reqs []*Request, size int64) error {
-	if err := l.Err(); err != nil {
-		return err
+// commit commits those of the requests that are admitted, and gives each
+// request its error. It may reorder reqs.
+func (l *Log) commit(reqs []*Request, size int64) {
+	err := l.Err()
+	if err == nil && size > 0 && !l.room(size) {
+		err = l.rotate(size)
 	}
-	if size > 0 && !l.room(size) {
-		if err := l.rotate(size); err != nil {
-			return err
+	if err == nil {
+		// Nothing but a failed write, which poisons, comes between a request's
+		// admission and its place in the log.
+		if reqs = l.admit(reqs); len(reqs) > 0 {
+			err = l.append(reqs)
 		}
 	}
-	level := Buffered
+	for _, r := range reqs {
+		r.err = err
+	}
+}
+
+// admit gives LSNs to requests and returns those that are not refused, in
+// order, in the memory of reqs.
+func (l *Log) admit(reqs []*Request) []*Request {
+	a, kept := l.opts.Applier, 0
+	for _, r := range reqs {
+		r.First = l.next
+		if a != nil && (len(r.Records) > 0 || r.Owner != nil) {
+			if r.err = a.Admit(r); r.err != nil {
+				r.First = 0
+				continue
+			}
+		}
+		l.next += LSN(len(r.Records))
+		reqs[kept] = r
+		kept++
+	}
+	return reqs[:kept]
+}
+
+// append lays requests out, writes, syncs, applies and publishes them.
+func (l *Log) append(reqs []*Request) error {
+	level, last := Buffered, l.next-1
 	for _, r := range reqs {
 		level = min(level, r.Level)
-		r.First = l.next
-		l.next += LSN(len(r.Records))
 	}
-	last := l.next - 1
 	a := l.opts.Applier
 	if a != nil {
 		a.Assign(reqs)

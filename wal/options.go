@@ -166,6 +166,12 @@ const (
 // Applier is told of every request, by one goroutine at a time and in LSN
 // order. The engine's commit pipeline is one; a log that is used alone has none.
 type Applier interface {
+	// Admit is asked in order, with r.First the LSN that r would get. An error
+	// refuses r alone: it is what r's Commit or Wait returns, r gets no LSN, and
+	// nothing of it is written; those behind r get r's place. A request that was
+	// admitted gets its LSN, or the log is poisoned. Requests without records
+	// are asked only when they have an Owner.
+	Admit(r *Request) error
 	// Assign is called when the LSNs of reqs are known and before their
 	// records are copied: it may change the records' bytes.
 	Assign(reqs []*Request)

@@ -505,6 +505,13 @@ type applier struct {
 	seen     wal.LSN
 }
 
+func (a *applier) Admit(r *wal.Request) error {
+	if err, _ := r.Owner.(error); err != nil {
+		return err
+	}
+	return nil
+}
+
 func (a *applier) Assign(reqs []*wal.Request) {
 	for _, r := range reqs {
 		for i := range r.Records {
@@ -553,6 +560,61 @@ func TestApplier(t *testing.T) {
 	_, got := openAll(t, testOptions(o.FS))
 	for i, s := range got {
 		require.Equal(t, fmt.Sprintf("%04d some words", i+1), s)
+	}
+}
+
+// TestRefusal: an error of Admit refuses its request alone; the others close the
+// gap, and where none is left nothing is written.
+func TestRefusal(t *testing.T) {
+	o := testOptions(vfs.NewMem())
+	a := &applier{t: t}
+	o.Applier = a
+	l, _ := openAll(t, o)
+	no := errors.New("not this one")
+	submit := func(n int, owner any) *wal.Request {
+		r := &wal.Request{Records: make([]wal.Record, n), Owner: owner}
+		for i := range r.Records {
+			r.Records[i].Data = []byte("????")
+		}
+		require.NoError(t, l.Submit(r))
+		return r
+	}
+	// They join one group while the leader is kept busy.
+	var reqs []*wal.Request
+	require.NoError(t, l.Exclusive(func() {
+		for i := range 9 {
+			var owner any
+			if i%3 == 1 || i == 8 {
+				owner = no
+			}
+			reqs = append(reqs, submit(1+i%2, owner))
+		}
+		reqs = append(reqs, submit(0, no), submit(0, nil))
+	}))
+	next := wal.LSN(1)
+	for i, r := range reqs {
+		err := l.Wait(context.Background(), r)
+		if i%3 == 1 && i < 9 || i == 8 || i == 9 {
+			require.Equal(t, no, err, i)
+			require.Zero(t, r.First)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, next, r.First, i)
+		next += wal.LSN(len(r.Records))
+	}
+	before := l.Stats()
+	require.Equal(t, no, l.Commit(&wal.Request{Records: make([]wal.Record, 1), Owner: no}))
+	after := l.Stats()
+	require.Equal(t, before, after, "of a group that is refused nothing is written or synced")
+	r := submit(1, nil)
+	require.NoError(t, l.Wait(context.Background(), r))
+	require.Equal(t, next, r.First)
+	require.NoError(t, l.Close())
+	_, got := openAll(t, testOptions(o.FS))
+	require.Len(t, got, int(next))
+	for i, s := range got {
+		require.Equal(t, fmt.Sprintf("%04d", i+1), s)
 	}
 }
 

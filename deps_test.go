@@ -44,6 +44,7 @@ var rooms = []room{
 	{dir: "internal/editlog", imports: []string{"internal/base", "vfs", "wal/frame"}},
 	{dir: "wal/frame", imports: []string{"internal/base"}, outside: []string{modXXHash, modCompress}},
 	{dir: "internal/merge", imports: []string{"internal/base"}},
+	{dir: "internal/rangedel", imports: []string{"internal/base"}},
 	{dir: "internal/batch", imports: []string{"internal/base"}},
 	{dir: "internal/cache"},
 	{dir: "internal/base"},

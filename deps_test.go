@@ -38,7 +38,7 @@ var rooms = []room{
 	{dir: "recovery", imports: []string{"internal/base", "manifest", "segment", "vfs", "wal"}},
 	{dir: "checkpoint", imports: []string{"internal/base", "internal/merge", "manifest", "memtable", "segment", "vfs"}},
 	{dir: "manifest", imports: []string{"internal/base", "internal/editlog", "vfs", "wal/frame"}},
-	{dir: "segment", imports: []string{"internal/base", "internal/cache", "vfs"}, outside: []string{modXXHash, modCompress}},
+	{dir: "segment", imports: []string{"internal/base", "internal/cache", "internal/rangedel", "vfs"}, outside: []string{modXXHash, modCompress}},
 	{dir: "memtable", imports: []string{"internal/base"}},
 	{dir: "wal", imports: []string{"internal/base", "internal/editlog", "vfs", "wal/frame"}},
 	{dir: "internal/editlog", imports: []string{"internal/base", "vfs", "wal/frame"}},

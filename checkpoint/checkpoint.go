@@ -13,9 +13,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/merge"
@@ -24,19 +21,6 @@ import (
 	"github.com/forebaydb/forebay/segment"
 	"github.com/forebaydb/forebay/vfs"
 )
-
-// FileName returns the name of segment n.
-func FileName(n uint64) string { return fmt.Sprintf("%06d.seg", n) }
-
-// ParseFileName returns the number in a segment's file name.
-func ParseFileName(name string) (uint64, bool) {
-	rest, ok := strings.CutSuffix(name, ".seg")
-	if !ok {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(rest, 10, 64)
-	return n, err == nil && n > 0 && n <= base.MaxFileNumber && FileName(n) == name
-}
 
 // Config is what a checkpoint needs of its store.
 type Config struct {
@@ -73,7 +57,7 @@ func Settle(ctx context.Context, cfg *Config, table *memtable.Table, high base.L
 			return nil, err
 		}
 		r = reader
-		edit.Add = []manifest.Segment{{Number: meta.Number, Size: meta.Size, Count: meta.Count, Tombstones: meta.Tombstones, MinLSN: meta.MinLSN, MaxLSN: meta.MaxLSN, Hash: meta.Hash, Lo: meta.Smallest, Hi: append(slices.Clip(meta.Largest), 0)}}
+		edit.Add = []manifest.Segment{{Number: meta.Number, Size: meta.Size, Count: meta.Count, Tombstones: meta.Tombstones, RangeDeletes: meta.RangeDeletes, MinLSN: meta.MinLSN, MaxLSN: meta.MaxLSN, Hash: meta.Hash, Lo: meta.Lo, Hi: meta.Hi}}
 	}
 	if err := cfg.Manifest.Apply(&edit); err != nil {
 		// Whether the edit counts the next open will tell: the file stays.
@@ -92,7 +76,7 @@ func settle(ctx context.Context, cfg *Config, table *memtable.Table) (segment.Me
 	if err != nil {
 		return segment.Meta{}, nil, fmt.Errorf("checkpoint: %w", err)
 	}
-	path := filepath.Join(cfg.Dir, FileName(number))
+	path := filepath.Join(cfg.Dir, segment.FileName(number))
 	id := segment.ID{Store: cfg.Manifest.StoreID(), Number: number}
 	meta, err := write(ctx, cfg, table, f, id)
 	if err == nil {
@@ -117,7 +101,7 @@ func create(cfg *Config) (vfs.File, uint64, error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		f, err := cfg.FS.Create(filepath.Join(cfg.Dir, FileName(number)), vfs.ReadWrite)
+		f, err := cfg.FS.Create(filepath.Join(cfg.Dir, segment.FileName(number)), vfs.ReadWrite)
 		if !errors.Is(err, fs.ErrExist) {
 			return f, number, err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/memtable"
+	"github.com/forebaydb/forebay/segment"
 	"github.com/forebaydb/forebay/vfs"
 )
 
@@ -53,7 +54,7 @@ func TestSettleListsASegmentAndMovesReplay(t *testing.T) {
 	m, err := manifest.Load(cut, "db")
 	require.NoError(t, err)
 	require.Equal(t, s.Segments, m.State().Segments)
-	require.NotEmpty(t, cut.Bytes("db/"+FileName(s.Segments[0].Number)))
+	require.NotEmpty(t, cut.Bytes("db/"+segment.FileName(s.Segments[0].Number)))
 }
 
 func TestSettleEmptyTableMovesReplayAlone(t *testing.T) {
@@ -80,7 +81,7 @@ func requireNoSegments(t *testing.T, fs vfs.FS) {
 	names, err := fs.List("db")
 	require.NoError(t, err)
 	for _, n := range names {
-		_, ok := ParseFileName(n)
+		_, ok := segment.ParseFileName(n)
 		require.False(t, ok, n)
 	}
 }

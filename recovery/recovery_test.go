@@ -71,7 +71,7 @@ func settle(t *testing.T, mem *vfs.Mem, s *Store, high base.LSN) manifest.Segmen
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	require.NoError(t, mem.SyncDir("db"))
-	g := manifest.Segment{Number: n, Size: meta.Size, Count: meta.Count, MinLSN: meta.MinLSN, MaxLSN: meta.MaxLSN, Hash: meta.Hash, Lo: meta.Smallest, Hi: append(meta.Largest, 0)}
+	g := manifest.Segment{Number: n, Size: meta.Size, Count: meta.Count, MinLSN: meta.MinLSN, MaxLSN: meta.MaxLSN, Hash: meta.Hash, Lo: meta.Lo, Hi: meta.Hi}
 	require.NoError(t, s.Manifest.Apply(&manifest.Edit{Add: []manifest.Segment{g}, ReplayStart: high + 1}))
 	return g
 }

@@ -71,7 +71,7 @@ func readAll(t *testing.T, b []byte, vs []version, what func() string) (detected
 			t.Fatalf("%s: SILENT: Get finds a key that is not there", what())
 		}
 	}
-	if p, err := r.Props(); check(err) && (p.Count != uint64(len(vs)) || string(p.Smallest) != vs[0].key) {
+	if p, err := r.Props(); check(err) && (p.Count != uint64(len(vs)) || string(p.Lo) != vs[0].key) {
 		t.Fatalf("%s: SILENT: the properties are wrong", what())
 	}
 	verify = r.Verify(context.TODO())

@@ -58,13 +58,17 @@ const (
 	kindIndex  blockKind = 3
 	kindProps  blockKind = 4
 	kindFooter blockKind = 5
+	kindDels   blockKind = 6
 )
 
 const (
 	magic         = "\x89FBSEG\r\n"
 	formatVersion = 1
+	// featureDels: the file has a block of range deletes. Who does not know it
+	// would show what they hide.
+	featureDels uint32 = 1 << 0
 	// knownRequired has a bit for each required feature understood here.
-	knownRequired uint32 = 0
+	knownRequired = featureDels
 
 	footerSize  = 128
 	trailerSize = 16
@@ -74,6 +78,11 @@ const (
 	maxPayload = base.MaxValueSize + 2<<20
 	// maxIndex bounds the index, whose places are kept in 32 bits.
 	maxIndex = 1 << 30
+	// maxDels bounds the range deletes of a segment, in bytes.
+	maxDels = 1 << 30
+	// maxBound bounds the bounds of a range delete, in bytes: behind the
+	// largest key comes that key and a zero byte.
+	maxBound = base.MaxKeySize + 1
 	// maxBlockSize is the largest block size a writer can be asked for.
 	maxBlockSize = 1 << 20
 
@@ -83,16 +92,20 @@ const (
 	// minData is the least length of a data block with its trailer: base LSN,
 	// one entry with a key of one byte, one restart and their count.
 	minData = 8 + 5 + 4 + 4 + trailerSize
+	// minIndex and minProps are the same of index and properties.
+	minIndex = 4 + 3 + trailerSize
+	minProps = propsFixed + 2 + trailerSize
 )
 
 // Errors of a Writer that was used in a way it cannot honour. Nothing of the
 // refused call is in the file.
 var (
-	// ErrOrder: a version not above the one before in the order of Compare.
-	ErrOrder = errors.New("segment: versions out of order")
-	// ErrEmpty: Finish without a version.
-	ErrEmpty = errors.New("segment: no versions")
-	// ErrLimit: a key, value, LSN or kind outside of what a segment holds.
+	// ErrOrder: a version not above the one before in the order of Compare, or
+	// a range delete whose lower bound is not.
+	ErrOrder = errors.New("segment: out of order")
+	// ErrEmpty: Finish without a version and without a range delete.
+	ErrEmpty = errors.New("segment: neither versions nor range deletes")
+	// ErrLimit: a key, value, range, LSN or kind outside of what a segment holds.
 	ErrLimit = errors.New("segment: outside the limits")
 	// ErrFinished: Add or Finish after Finish, or after an error.
 	ErrFinished = errors.New("segment: writer is finished")
@@ -175,6 +188,8 @@ type footer struct {
 	id                                          ID
 	fileLen                                     uint64
 	dataLen, filterLen, indexLen, propsLen      uint64
+	delsLen                                     uint64
+	pointMax                                    base.LSN // of the versions; with range deletes alone
 	contentHash                                 uint64
 	pageLen                                     uint32
 	filter                                      filterKind
@@ -185,7 +200,8 @@ type footer struct {
 
 func (f *footer) filterOff() uint64 { return f.dataLen }
 func (f *footer) indexOff() uint64  { return f.dataLen + f.filterLen }
-func (f *footer) propsOff() uint64  { return f.indexOff() + f.indexLen }
+func (f *footer) delsOff() uint64   { return f.indexOff() + f.indexLen }
+func (f *footer) propsOff() uint64  { return f.delsOff() + f.delsLen }
 
 // encode returns the footer's bytes and sets its checksum.
 func (f *footer) encode() []byte {
@@ -207,6 +223,8 @@ func (f *footer) encode() []byte {
 	le.PutUint32(b[96:], f.pageLen)
 	b[100] = byte(f.filter)
 	b[101] = byte(f.compression)
+	le.PutUint64(b[104:], f.delsLen)
+	le.PutUint64(b[112:], f.pointMax)
 	f.checksum = xxhash.Sum64(b[:120]) ^ bind(&f.id, f.fileLen-footerSize, kindFooter)
 	le.PutUint64(b[120:], f.checksum)
 	return b
@@ -229,7 +247,7 @@ func decodeFooter(b []byte, name string, size uint64, want *ID) (footer, error) 
 		footerLength: le.Uint32(b[20:]), fileLen: le.Uint64(b[48:]), dataLen: le.Uint64(b[56:]),
 		filterLen: le.Uint64(b[64:]), indexLen: le.Uint64(b[72:]), propsLen: le.Uint64(b[80:]),
 		contentHash: le.Uint64(b[88:]), pageLen: le.Uint32(b[96:]), filter: filterKind(b[100]),
-		compression: Compression(b[101]), checksum: le.Uint64(b[120:]),
+		compression: Compression(b[101]), delsLen: le.Uint64(b[104:]), pointMax: le.Uint64(b[112:]), checksum: le.Uint64(b[120:]),
 	}
 	f.id.Number = le.Uint64(b[40:])
 	copy(f.id.Store[:], b[24:])
@@ -256,9 +274,19 @@ func (f *footer) check(b []byte, size uint64) string {
 	if f.fileLen != size {
 		return fmt.Sprintf("file has %d bytes and should have %d", size, f.fileLen)
 	}
+	if reason := f.checkDels(); reason != "" {
+		return reason
+	}
+	leastData, leastIndex := uint64(minData), uint64(minIndex)
+	if f.dataLen == 0 && f.delsLen > 0 { // range deletes alone
+		if f.filterLen != 0 || f.indexLen != 0 || f.pointMax != 0 {
+			return "a filter or an index without data"
+		}
+		leastData, leastIndex = 0, 0
+	}
 	rest := size - footerSize
 	for _, part := range [...]struct{ n, least uint64 }{
-		{f.dataLen, minData}, {f.filterLen, 0}, {f.indexLen, trailerSize + 7}, {f.propsLen, trailerSize + propsFixed + 2},
+		{f.dataLen, leastData}, {f.filterLen, 0}, {f.indexLen, leastIndex}, {f.delsLen, 0}, {f.propsLen, minProps},
 	} {
 		if part.n > rest || part.n < part.least {
 			return "lengths of the parts do not fit the file"
@@ -271,10 +299,23 @@ func (f *footer) check(b []byte, size uint64) string {
 	if f.indexLen > maxIndex+trailerSize {
 		return "index is larger than an index may be"
 	}
-	for _, z := range b[102:120] {
-		if z != 0 {
-			return "bytes that must be zero are not"
-		}
+	if b[102] != 0 || b[103] != 0 {
+		return "bytes that must be zero are not"
 	}
 	return checkFilterShape(f.filter, f.filterLen, f.pageLen)
+}
+
+// checkDels tells what does not hold in what the footer says of range deletes.
+func (f *footer) checkDels() string {
+	switch {
+	case f.required&featureDels == 0:
+		if f.delsLen != 0 || f.pointMax != 0 {
+			return "range deletes without their feature"
+		}
+	case f.delsLen < minDels:
+		return "range deletes are too short"
+	case f.delsLen > maxDels+trailerSize:
+		return "range deletes are larger than they may be"
+	}
+	return ""
 }

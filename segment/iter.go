@@ -91,9 +91,12 @@ func (it *iter) start() bool {
 	}
 	it.err = nil
 	if it.x == nil {
-		it.x, it.err = it.r.loadIndex()
+		if it.x, it.err = it.r.loadIndex(); it.err != nil {
+			it.x = nil
+			return false
+		}
 	}
-	return it.err == nil
+	return len(it.x.blocks) > 0 // none: range deletes alone
 }
 
 // enter makes data block i the present one; it does not position in it.

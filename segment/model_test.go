@@ -72,8 +72,8 @@ func newModel(t *testing.T, r *rand.Rand, n int, opts WriterOptions, cached bool
 	first, last := m.vs[0], m.vs[len(m.vs)-1]
 	require.Equal(t, uint64(len(m.vs)), meta.Count)
 	require.Equal(t, uint64(len(b)), meta.Size)
-	require.Equal(t, first.key, string(meta.Smallest))
-	require.Equal(t, last.key, string(meta.Largest))
+	require.Equal(t, first.key, string(meta.Lo))
+	require.Equal(t, last.key+"\x00", string(meta.Hi))
 	require.Equal(t, meta.Hash, m.r.Hash())
 	p, err := m.r.Props()
 	require.NoError(t, err)

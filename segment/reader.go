@@ -12,6 +12,7 @@ import (
 
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/cache"
+	"github.com/forebaydb/forebay/internal/rangedel"
 	"github.com/forebaydb/forebay/vfs"
 )
 
@@ -36,8 +37,11 @@ type Reader struct {
 	file  uint64      // what the cache calls this file
 	put   atomic.Bool // true once a block has been given to the cache
 
-	index   atomic.Pointer[index] // nil until a read needs it
-	indexMu sync.Mutex            // held while the index is read
+	// Nil until a read needs them.
+	index  atomic.Pointer[index]
+	dels   atomic.Pointer[rangedel.Set]
+	bounds atomic.Pointer[bounds]
+	loadMu sync.Mutex // held while index or range deletes are read
 }
 
 // Open opens the segment id in f, which errors call name. It reads the size and
@@ -97,13 +101,20 @@ func (r *Reader) Size() uint64 { return r.foot.fileLen }
 // with another hash is not the one that was written, however well it verifies.
 func (r *Reader) Hash() uint64 { return r.foot.checksum }
 
-// Memory returns what the reader keeps beside the cache, in bytes: the index,
-// once it was needed.
+// Memory returns what the reader keeps beside the cache, in bytes: index, range
+// deletes and bounds, once they were needed.
 func (r *Reader) Memory() int64 {
+	var n int64
 	if x := r.index.Load(); x != nil {
-		return x.memory()
+		n += x.memory()
 	}
-	return 0
+	if s := r.dels.Load(); s != nil {
+		n += int64(s.Memory())
+	}
+	if b := r.bounds.Load(); b != nil {
+		n += int64(len(b.lo) + len(b.hi))
+	}
+	return n
 }
 
 // Props reads, verifies and returns the properties.
@@ -120,7 +131,7 @@ func (r *Reader) readProps() (Properties, trailer, error) {
 	if err != nil {
 		return Properties{}, t, err
 	}
-	p, ok := decodeProps(payload)
+	p, ok := decodeProps(payload, r.foot.dataLen > 0, r.foot.delsLen > 0)
 	if !ok {
 		return p, t, r.corrupt(off, "segment properties do not hold together", nil)
 	}
@@ -139,7 +150,7 @@ func (r *Reader) Get(key []byte, lsn base.LSN) (value []byte, kind base.Kind, at
 		}
 	}
 	x, err := r.loadIndex()
-	if err != nil {
+	if err != nil || len(x.blocks) == 0 {
 		return nil, 0, 0, false, err
 	}
 	i := x.find(key, lsn)
@@ -198,8 +209,8 @@ func (r *Reader) loadIndex() (*index, error) {
 	if x := r.index.Load(); x != nil {
 		return x, nil
 	}
-	r.indexMu.Lock()
-	defer r.indexMu.Unlock()
+	r.loadMu.Lock()
+	defer r.loadMu.Unlock()
 	if x := r.index.Load(); x != nil {
 		return x, nil
 	}
@@ -211,6 +222,9 @@ func (r *Reader) loadIndex() (*index, error) {
 }
 
 func (r *Reader) readIndex() (*index, trailer, error) {
+	if r.foot.indexLen == 0 { // range deletes alone
+		return &index{}, trailer{}, nil
+	}
 	off := r.foot.indexOff()
 	payload, t, err := r.load(off, r.foot.indexLen, kindIndex, nil, true)
 	if err != nil {

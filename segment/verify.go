@@ -28,8 +28,7 @@ func (r *Reader) Verify(ctx context.Context) error {
 		return r.corrupt(r.foot.fileLen-footerSize, "segment footer is not the one that was opened", nil)
 	}
 	v := verifier{r: fresh, content: xxhash.New()}
-	v.seen.MinLSN = base.MaxLSN
-	v.seen.Compression = r.foot.compression
+	v.seen.points.minLSN = base.MaxLSN
 	return v.run(ctx)
 }
 
@@ -76,7 +75,14 @@ func (v *verifier) run(ctx context.Context) error {
 	if err := v.filterPages(s); err != nil {
 		return err
 	}
-	v.sum(indexTrailer)
+	if len(x.blocks) > 0 {
+		v.sum(indexTrailer)
+	} else {
+		v.seen.points = bounds{}
+	}
+	if err := v.dels(); err != nil {
+		return err
+	}
 	if err := v.props(); err != nil {
 		return err
 	}
@@ -132,7 +138,7 @@ func (v *verifier) version(i, n int, b *blockIter) string {
 		return "is not before the next block's separator"
 	}
 	if p.Count == 0 {
-		p.Smallest = append([]byte(nil), b.key...)
+		p.points.lo = append([]byte(nil), b.key...)
 	}
 	p.Count++
 	if b.kind == base.KindDelete {
@@ -144,7 +150,7 @@ func (v *verifier) version(i, n int, b *blockIter) string {
 			v.shape.set(v.pages, xxhash.Sum64(b.key))
 		}
 	}
-	p.MinLSN, p.MaxLSN = min(p.MinLSN, b.lsn), max(p.MaxLSN, b.lsn)
+	p.points.minLSN, p.points.maxLSN = min(p.points.minLSN, b.lsn), max(p.points.maxLSN, b.lsn)
 	p.KeyBytes += uint64(len(b.key))
 	p.ValueBytes += uint64(len(b.value))
 	v.lastKey, v.lastLSN = append(v.lastKey[:0], b.key...), b.lsn
@@ -167,19 +173,39 @@ func (v *verifier) filterPages(s *scratch) error {
 	return nil
 }
 
+// dels checks the range deletes.
+func (v *verifier) dels() error {
+	if !v.r.HasRangeDeletes() {
+		return nil
+	}
+	dels, t, err := v.r.readDels()
+	if err != nil {
+		return err
+	}
+	v.sum(t)
+	v.seen.RangeDeletes = uint64(len(dels))
+	v.seen.dels = bounds{lo: dels[0].Lo, minLSN: base.MaxLSN}
+	for _, d := range dels {
+		v.seen.dels.add(d.Hi, d.LSN)
+	}
+	return nil
+}
+
 func (v *verifier) props() error {
 	p, t, err := v.r.readProps()
 	if err != nil {
 		return err
 	}
 	v.sum(t)
-	v.seen.Largest = v.lastKey
-	same := bytes.Equal(p.Smallest, v.seen.Smallest) && bytes.Equal(p.Largest, v.seen.Largest) &&
+	v.seen.points.hi = v.lastKey
+	same := p.points.equal(&v.seen.points) && p.dels.equal(&v.seen.dels) && p.RangeDeletes == v.seen.RangeDeletes &&
 		p.Count == v.seen.Count && p.Tombstones == v.seen.Tombstones && p.Keys == v.seen.Keys &&
-		p.MinLSN == v.seen.MinLSN && p.MaxLSN == v.seen.MaxLSN &&
 		p.KeyBytes == v.seen.KeyBytes && p.ValueBytes == v.seen.ValueBytes && p.DataBytes == v.seen.DataBytes
 	if !same {
-		return v.r.corrupt(v.r.foot.propsOff(), "properties are not those of the versions", nil)
+		return v.r.corrupt(v.r.foot.propsOff(), "properties are not those of the content", nil)
+	}
+	if r := v.r; r.HasRangeDeletes() && r.foot.pointMax != v.seen.points.maxLSN {
+		return r.corrupt(r.foot.fileLen-footerSize, "segment footer has another highest LSN than the versions", nil)
 	}
 	return nil
 }

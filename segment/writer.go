@@ -60,9 +60,13 @@ type Meta struct {
 	Number, Size uint64
 	// Count is the number of versions, Tombstones how many are deletes.
 	Count, Tombstones uint64
-	// Smallest and Largest are the first and the last key. They are copies.
-	Smallest, Largest []byte
-	// MinLSN and MaxLSN are the lowest and the highest LSN of a version.
+	// RangeDeletes is the number of range deletes.
+	RangeDeletes uint64
+	// All keys, and what the range deletes hide, is in [Lo, Hi): Hi of versions
+	// is the largest key and a zero byte. They are copies.
+	Lo, Hi []byte
+	// MinLSN and MaxLSN are the lowest and the highest LSN of a version or a
+	// range delete.
 	MinLSN, MaxLSN base.LSN
 	// Hash stands for every byte of the file; see Reader.Hash.
 	Hash uint64
@@ -82,6 +86,7 @@ type Writer struct {
 	sepKey  []byte // the separator of the block being built
 	sepLSN  base.LSN
 	index   indexBuilder
+	dels    delsBuilder
 	hashes  []uint64 // of the distinct keys
 	content *xxhash.Digest
 
@@ -100,8 +105,7 @@ func NewWriter(f vfs.File, id ID, opts WriterOptions) (*Writer, error) {
 		return nil, err
 	}
 	w := &Writer{f: f, id: id, opts: opts, content: xxhash.New()}
-	w.props.MinLSN = base.MaxLSN
-	w.props.Compression = opts.Compression
+	w.props.points.minLSN = base.MaxLSN
 	return w, nil
 }
 
@@ -154,7 +158,7 @@ func brief(key []byte) []byte { return key[:min(len(key), 64)] }
 func (w *Writer) count(key []byte, lsn base.LSN, kind base.Kind, value []byte, newKey bool) {
 	p := &w.props
 	if p.Count == 0 {
-		p.Smallest = append([]byte(nil), key...)
+		p.points.lo = append([]byte(nil), key...)
 	}
 	p.Count++
 	if kind == base.KindDelete {
@@ -166,8 +170,8 @@ func (w *Writer) count(key []byte, lsn base.LSN, kind base.Kind, value []byte, n
 			w.hashes = append(w.hashes, xxhash.Sum64(key))
 		}
 	}
-	p.MinLSN = min(p.MinLSN, lsn)
-	p.MaxLSN = max(p.MaxLSN, lsn)
+	p.points.minLSN = min(p.points.minLSN, lsn)
+	p.points.maxLSN = max(p.points.maxLSN, lsn)
 	p.KeyBytes += uint64(len(key))
 	p.ValueBytes += uint64(len(value))
 	w.lastKey = append(w.lastKey[:0], key...)
@@ -178,7 +182,7 @@ func (w *Writer) count(key []byte, lsn base.LSN, kind base.Kind, value []byte, n
 // bytes. A compaction decides by it when to begin the next segment.
 func (w *Writer) EstimatedSize() uint64 {
 	filter := len(w.hashes) * max(w.opts.FilterBitsPerKey, 0) / 8
-	return w.off + uint64(len(w.out)+w.data.size()+len(w.index.buf)+filter+len(w.lastKey)) + footerSize
+	return w.off + uint64(len(w.out)+w.data.size()+len(w.index.buf)+len(w.dels.buf)+filter+len(w.lastKey)) + footerSize
 }
 
 func (w *Writer) beginBlock(key []byte, lsn base.LSN) {
@@ -269,36 +273,27 @@ func (w *Writer) fail(err error) error {
 
 // Finish writes the rest of the file and syncs it with f.Sync; it does not
 // close f. The file's name is durable only after the caller has synced the
-// directory. Without any version the error is ErrEmpty. After Finish, whatever
+// directory. Without any version and any range delete the error is ErrEmpty. After Finish, whatever
 // it returned, the writer accepts nothing.
 func (w *Writer) Finish() (Meta, error) {
 	if w.err != nil {
 		return Meta{}, w.err
 	}
-	if w.props.Count == 0 {
+	if w.props.Count == 0 && w.dels.n == 0 {
 		return Meta{}, w.fail(ErrEmpty)
 	}
-	if err := w.endBlock(); err != nil {
+	f := footer{version: formatVersion, footerLength: footerSize, id: w.id, compression: w.opts.Compression}
+	if err := w.writePoints(&f); err != nil {
 		return Meta{}, err
 	}
-	f := footer{
-		version: formatVersion, footerLength: footerSize, id: w.id, compression: w.opts.Compression,
-		dataLen: w.end(),
-	}
-	if err := w.writeFilter(&f); err != nil {
+	if err := w.writeDels(&f); err != nil {
 		return Meta{}, err
 	}
-	f.filterLen = w.end() - f.dataLen
-	x := w.index.finish()
-	if err := w.block(x, kindIndex, NoCompression, len(x)); err != nil {
-		return Meta{}, err
-	}
-	f.indexLen = w.end() - f.indexOff()
-	w.props.Largest = append([]byte(nil), w.lastKey...)
 	p := w.props.encode()
 	if err := w.block(p, kindProps, NoCompression, len(p)); err != nil {
 		return Meta{}, err
 	}
+	w.props.merge()
 	f.propsLen = w.end() - f.propsOff()
 	f.fileLen = w.end() + footerSize
 	f.contentHash = w.content.Sum64()
@@ -310,16 +305,39 @@ func (w *Writer) Finish() (Meta, error) {
 		return Meta{}, w.fail(fmt.Errorf("segment: sync %v: %w", w.id, err))
 	}
 	w.err = ErrFinished
-	w.out, w.packed, w.hashes, w.data, w.index = nil, nil, nil, dataBuilder{}, indexBuilder{}
+	w.out, w.packed, w.hashes, w.data, w.index, w.dels = nil, nil, nil, dataBuilder{}, indexBuilder{}, delsBuilder{}
 	return Meta{
 		Number: w.id.Number, Size: f.fileLen, Count: w.props.Count, Tombstones: w.props.Tombstones,
-		Smallest: w.props.Smallest, Largest: w.props.Largest,
+		RangeDeletes: w.props.RangeDeletes, Lo: w.props.Lo, Hi: w.props.Hi,
 		MinLSN: w.props.MinLSN, MaxLSN: w.props.MaxLSN, Hash: f.checksum,
 	}, nil
 }
 
 // end is where the next block will stand.
 func (w *Writer) end() uint64 { return w.off + uint64(len(w.out)) }
+
+// writePoints writes the last data block, the filter and the index.
+func (w *Writer) writePoints(f *footer) error {
+	if w.props.Count == 0 {
+		w.props.points = bounds{}
+		return nil
+	}
+	if err := w.endBlock(); err != nil {
+		return err
+	}
+	f.dataLen = w.end()
+	if err := w.writeFilter(f); err != nil {
+		return err
+	}
+	f.filterLen = w.end() - f.dataLen
+	x := w.index.finish()
+	if err := w.block(x, kindIndex, NoCompression, len(x)); err != nil {
+		return err
+	}
+	f.indexLen = w.end() - f.indexOff()
+	w.props.points.hi = append([]byte(nil), w.lastKey...)
+	return nil
+}
 
 func (w *Writer) writeFilter(f *footer) error {
 	if len(w.hashes) == 0 {

@@ -32,7 +32,7 @@ func TestWriterRefusesDisorder(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Meta{
 		Number: 7, Size: uint64(len(f.b)), Count: 3, Tombstones: 1,
-		Smallest: []byte("b"), Largest: []byte("b\x00"), MinLSN: 4, MaxLSN: 9, Hash: meta.Hash,
+		Lo: []byte("b"), Hi: []byte("b\x00\x00"), MinLSN: 4, MaxLSN: 9, Hash: meta.Hash,
 	}, meta)
 	require.ErrorIs(t, w.Add([]byte("c"), 1, base.KindPut, nil), ErrFinished)
 	_, err = w.Finish()

@@ -43,7 +43,7 @@ var rooms = []room{
 	{dir: "wal", imports: []string{"internal/base", "internal/editlog", "vfs", "wal/frame"}},
 	{dir: "internal/editlog", imports: []string{"internal/base", "vfs", "wal/frame"}},
 	{dir: "wal/frame", imports: []string{"internal/base"}, outside: []string{modXXHash, modCompress}},
-	{dir: "internal/merge", imports: []string{"internal/base"}},
+	{dir: "internal/merge", imports: []string{"internal/base", "internal/rangedel"}},
 	{dir: "internal/rangedel", imports: []string{"internal/base"}},
 	{dir: "internal/batch", imports: []string{"internal/base"}},
 	{dir: "internal/cache"},

@@ -122,7 +122,7 @@ func write(ctx context.Context, cfg *Config, table *memtable.Table, f vfs.File, 
 	if err != nil {
 		return meta, err
 	}
-	it := merge.Compact(table.NewIter(), cfg.KeepAbove)
+	it := merge.Compact(table.NewIter(), nil, merge.Keep{Above: cfg.KeepAbove})
 	defer it.Close()
 	for ok, n := it.First(), 0; ok; ok, n = it.Next(), n+1 {
 		if n%1024 == 0 && ctx.Err() != nil {

@@ -1,13 +1,17 @@
 // Package merge joins sorted sources of versions into one.
 //
-// Three iterators build on each other:
+// Iterators build on each other:
 //
+//	Concat   the segments of a level → one source
 //	New      many sources → all versions, in the order of base.Compare
+//	mask     the same, without the versions that range deletes hide
 //	Visible  all versions → what a reader at one LSN sees: one version a key
-//	Compact  all versions → what any reader at or above one LSN may still see
+//	Compact  all versions → what readers at some LSNs may still see
 //
-// A read is Visible over New over the memtable, the frozen memtables and the
-// segments; a checkpoint or a compaction is Compact over New over its inputs.
+// A read is NewReader, which is Visible over a mask over the memtable, the
+// frozen memtables and the segments, or over New where there are no range
+// deletes. A checkpoint or a compaction is Compact over NewUncovered, which is
+// a mask or New, over its inputs.
 //
 // An error of any source ends the walk at once and is told by Err: what lies
 // behind a source that failed is unknown, and to go on without it would show
@@ -30,6 +34,10 @@ func New(iters ...base.Iterator) base.Iterator {
 	if len(iters) == 1 {
 		return iters[0]
 	}
+	return newMerger(iters)
+}
+
+func newMerger(iters []base.Iterator) *merger {
 	m := &merger{sources: make([]source, len(iters))}
 	for i, it := range iters {
 		m.sources[i] = source{it: it, rank: i}
@@ -60,21 +68,21 @@ type merger struct {
 }
 
 func (m *merger) First() bool {
-	return m.place(false, func(it base.Iterator) bool { return it.First() })
+	return m.place(false, func(s *source) bool { return s.it.First() })
 }
 
 func (m *merger) Last() bool {
-	return m.place(true, func(it base.Iterator) bool { return it.Last() })
+	return m.place(true, func(s *source) bool { return s.it.Last() })
 }
 
 func (m *merger) SeekGE(key []byte, lsn base.LSN) bool {
 	key = m.save(key)
-	return m.place(false, func(it base.Iterator) bool { return it.SeekGE(key, lsn) })
+	return m.place(false, func(s *source) bool { return s.it.SeekGE(key, lsn) })
 }
 
 func (m *merger) SeekLT(key []byte, lsn base.LSN) bool {
 	key = m.save(key)
-	return m.place(true, func(it base.Iterator) bool { return it.SeekLT(key, lsn) })
+	return m.place(true, func(s *source) bool { return s.it.SeekLT(key, lsn) })
 }
 
 // save copies key: it may be the key of a source, which dies when that moves.
@@ -84,11 +92,11 @@ func (m *merger) save(key []byte) []byte {
 }
 
 // place moves every source by move and builds the heap anew.
-func (m *merger) place(reverse bool, move func(base.Iterator) bool) bool {
+func (m *merger) place(reverse bool, move func(*source) bool) bool {
 	m.reverse, m.err, m.heap = reverse, nil, m.heap[:0]
 	for i := range m.sources {
 		s := &m.sources[i]
-		if m.load(s, move(s.it)) {
+		if m.load(s, move(s)) {
 			m.heap = append(m.heap, s)
 		}
 		if m.err != nil {
@@ -164,7 +172,14 @@ func (m *merger) advance(i int) bool {
 	} else {
 		ok = s.it.Next()
 	}
-	if !m.load(s, ok) {
+	return m.moved(i, ok)
+}
+
+// moved restores the heap after the source at position i was moved in the
+// direction of the walk, with the result ok. It returns false if the source
+// failed.
+func (m *merger) moved(i int, ok bool) bool {
+	if !m.load(m.heap[i], ok) {
 		if m.err != nil {
 			return false
 		}

@@ -16,12 +16,15 @@ const (
 )
 
 // Visible walks the keys that a reader at one LSN sees, in ascending order of
-// key or back: of each key the newest version at or below that LSN, and
-// nothing of a key for which this version is a delete. A new Visible stands
-// nowhere. It is used by one goroutine at a time.
+// key or back: of each key the newest version at or below that LSN, or at or
+// above base.OwnLSN, and nothing of a key for which this version is a delete.
+// A new Visible stands nowhere. It is used by one goroutine at a time.
 type Visible struct {
-	it     base.Iterator
-	lsn    base.LSN
+	it  base.Iterator
+	lsn base.LSN
+	// from is where, among the versions of a key, those begin that can be
+	// seen: lsn, or base.MaxLSN if there may be own ones, which come first.
+	from   base.LSN
 	lo, hi []byte
 
 	// Walking forward, it stands on the version that is shown. Walking
@@ -38,10 +41,12 @@ type Visible struct {
 }
 
 // NewVisible returns an iterator over what a reader at lsn sees of it, within
-// keys from lo, inclusive, to hi, exclusive; nil is no bound. It owns it:
-// Close closes it. lo and hi are kept, not copied, and must not change.
+// keys from lo, inclusive, to hi, exclusive; nil is no bound. In it are no
+// versions from base.OwnLSN on, and no range delete counts: where there may be
+// some, NewReader is to be used. It owns it: Close closes it. lo and hi are
+// kept, not copied, and must not change.
 func NewVisible(it base.Iterator, lsn base.LSN, lo, hi []byte) *Visible {
-	return &Visible{it: it, lsn: lsn, lo: lo, hi: hi}
+	return &Visible{it: it, lsn: lsn, from: lsn, lo: lo, hi: hi}
 }
 
 // First moves to the first key and says whether there is one. A false result
@@ -71,7 +76,7 @@ func (v *Visible) SeekGE(key []byte) bool {
 	}
 	v.start(false)
 	// The versions above v.lsn come first and are not wanted.
-	return v.forward(v.it.SeekGE(key, v.lsn))
+	return v.forward(v.it.SeekGE(key, v.from))
 }
 
 // SeekLT moves to the last key before key. A key after the upper bound means
@@ -126,6 +131,9 @@ func (v *Visible) end() bool {
 	return false
 }
 
+// hidden says whether a version with that LSN is too new for the reader.
+func (v *Visible) hidden(lsn base.LSN) bool { return lsn > v.lsn && lsn < base.OwnLSN }
+
 // forward goes on from where v.it stands, if ok, to the next version to show.
 func (v *Visible) forward(ok bool) bool {
 	for steps := 0; ok; {
@@ -135,7 +143,7 @@ func (v *Visible) forward(ok bool) bool {
 			return false
 		}
 		switch {
-		case v.it.LSN() > v.lsn:
+		case v.hidden(v.it.LSN()):
 			if steps++; steps < stepMax {
 				ok = v.it.Next()
 				continue
@@ -198,13 +206,16 @@ func (v *Visible) backward(ok bool) bool {
 }
 
 // newest walks back over the versions of v.key, from the oldest, on which
-// v.it stands, to before the newest. It copies the newest at or below v.lsn
+// v.it stands, to before the newest. It copies the newest that the reader sees
 // and says whether that is there and is a value.
 func (v *Visible) newest() (found, failed bool) {
 	var kind base.Kind
 	for range stepMax {
-		if v.it.LSN() > v.lsn {
-			return v.leave(kind)
+		if v.hidden(v.it.LSN()) {
+			if v.from == v.lsn {
+				return v.leave(kind)
+			}
+			return v.pick()
 		}
 		kind = v.copy()
 		if !v.it.Prev() {
@@ -214,15 +225,24 @@ func (v *Visible) newest() (found, failed bool) {
 			return kind == base.KindPut, false
 		}
 	}
-	// There are many: go to the one that is wanted. It is there, since the
-	// oldest is at or below v.lsn.
-	if !v.it.SeekGE(v.key, v.lsn) {
-		return false, v.it.Err() != nil
+	return v.pick()
+}
+
+// pick is newest by seeks: there are many versions, or own ones may stand
+// before some that are too new.
+func (v *Visible) pick() (found, failed bool) {
+	ok := v.it.SeekGE(v.key, v.from)
+	if ok && v.hidden(v.it.LSN()) && bytes.Equal(v.it.Key(), v.key) {
+		ok = v.it.SeekGE(v.key, v.lsn)
 	}
-	if !bytes.Equal(v.it.Key(), v.key) {
-		return false, false
+	switch {
+	case !ok && v.it.Err() != nil:
+		return false, true
+	case ok && bytes.Equal(v.it.Key(), v.key):
+		return v.leave(v.copy())
 	}
-	return v.leave(v.copy())
+	// All are too new.
+	return v.leave(0)
 }
 
 // leave moves v.it before all versions of v.key.

@@ -178,7 +178,7 @@ func TestCompactModel(t *testing.T) {
 				floor[v.key] = true
 			}
 		}
-		c := Compact(New(iters...), keep)
+		c := Compact(New(iters...), nil, Keep{Above: keep})
 		var got []ver
 		for range 2 { // First begins anew.
 			got = nil
@@ -202,7 +202,7 @@ func TestCompactErrorAtEveryStep(t *testing.T) {
 	rng := newRand(t)
 	f := &fuse{-1}
 	_, iters := spread(rng, 200, 5, 3, f)
-	c := Compact(New(iters...), 150)
+	c := Compact(New(iters...), nil, Keep{Above: 150})
 	var truth []ver
 	for ok := c.First(); ok; ok = c.Next() {
 		truth = append(truth, ver{string(c.Key()), c.LSN(), c.Kind(), string(c.Value())})

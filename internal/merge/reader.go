@@ -1,0 +1,74 @@
+package merge
+
+import (
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/rangedel"
+)
+
+// Source is one table of those that are merged: its versions and its range
+// deletes.
+type Source struct {
+	Iter base.Iterator
+	Dels *rangedel.Set
+	// MaxLSN is at or above every LSN of the versions of Iter. Where a range
+	// delete above it hides keys, the source is not read. base.OwnLSN-1 is
+	// right for a table that still gets commits, and base.MaxLSN for one that
+	// holds a transaction's own writes, or may.
+	MaxLSN base.LSN
+}
+
+// belowSkipper is what an iterator may have that passes versions below an LSN
+// in larger steps than one.
+type belowSkipper interface {
+	// SkipBelow moves forward, from the version on which it stands, to the
+	// first at or behind it that has a key at or behind until, or an LSN at
+	// or above lsn; or to one before that, but not one that is left out then.
+	// It says whether it stands on a version.
+	SkipBelow(until []byte, lsn base.LSN) bool
+}
+
+// belowSkipperBack is belowSkipper in the other direction.
+type belowSkipperBack interface {
+	// SkipBelowBack moves backward, from the version on which it stands, to
+	// the first that has a key before until, or an LSN at or above lsn.
+	SkipBelowBack(until []byte, lsn base.LSN) bool
+}
+
+// NewReader returns an iterator over what a reader at lsn sees of all sources,
+// within keys from lo, inclusive, to hi, exclusive; nil is no bound. It sees
+// versions and range deletes at or below lsn, and its own, from base.OwnLSN on.
+//
+// The sources come newest first: if one (key, LSN) is in several, the first
+// shows it. The result owns their iterators: Close closes them. lo and hi are
+// kept, not copied, and must not change.
+func NewReader(sources []Source, lsn base.LSN, lo, hi []byte) *Visible {
+	v := &Visible{it: uncovered(sources, lsn, lo, hi), lsn: lsn, from: lsn, lo: lo, hi: hi}
+	for _, s := range sources {
+		if s.MaxLSN >= base.OwnLSN {
+			// Own versions stand before those at lsn.
+			v.from = base.MaxLSN
+		}
+	}
+	return v
+}
+
+// NewUncovered returns an iterator over all versions of sources, as New does,
+// but for those that range deletes hide from every reader at or above lsn. It
+// serves a merge of inputs with keep.Oldest as the LSN: Compact leaves out the
+// same versions, but reads them.
+func NewUncovered(sources []Source, lsn base.LSN) base.Iterator {
+	return uncovered(sources, lsn, nil, nil)
+}
+
+func uncovered(sources []Source, lsn base.LSN, lo, hi []byte) base.Iterator {
+	iters := make([]base.Iterator, len(sources))
+	some := false
+	for i, s := range sources {
+		iters[i] = s.Iter
+		some = some || s.Dels.Overlaps(lo, hi)
+	}
+	if !some {
+		return New(iters...)
+	}
+	return newMask(sources, lsn, lo, hi)
+}

@@ -2,14 +2,20 @@
 // to the log, enters them into the memtable in LSN order, and moves the visible
 // mark, in LSN order, over commits that have reached their own level.
 //
-// The log's leader does the work (see package wal): it calls Assign, Apply and
-// Publish here, one goroutine at a time and in LSN order. What a Pipeline needs
-// of the log and of the table are two small interfaces, so that it is tested
-// without a database.
+// The log's leader does the work (see package wal): it calls Admit, Assign,
+// Apply and Publish here, one goroutine at a time and in LSN order. What a
+// Pipeline needs of the log and of the table are two small interfaces, so that
+// it is tested without a database.
+//
+// A transaction is a commit with the Reads that it rests upon. The leader admits
+// it, in the order of the log, when nothing that it read was written at an LSN
+// above the one at which it read: then it might as well have run as a whole at
+// its own LSN. Transactions that conflict take turns in a Lane.
 package commit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -42,7 +48,10 @@ type Pipeline struct {
 	log     Log
 	table   Table
 	visible atomic.Uint64
+	applied atomic.Uint64
 	failed  atomic.Pointer[error]
+	track   tracker
+	waiting waiters
 }
 
 // New returns a pipeline over a table, with the visible mark at lsn. Start
@@ -52,6 +61,7 @@ func New(table Table) *Pipeline { return &Pipeline{table: table} }
 // Start gives the pipeline its log; visible is the log's last LSN.
 func (p *Pipeline) Start(log Log, visible base.LSN) {
 	p.log = log
+	p.applied.Store(visible)
 	p.visible.Store(visible)
 }
 
@@ -59,12 +69,28 @@ func (p *Pipeline) Start(log Log, visible base.LSN) {
 // level, and reads see them.
 func (p *Pipeline) Visible() base.LSN { return p.visible.Load() }
 
+// Applied returns the LSN up to which all commits have been entered into the
+// table. They need not have reached their level: who shows to others what he
+// read there waits for it with WaitVisible.
+//
+// A table that is replaced when it is full is looked at as it was both before
+// and after the call, or it may lack what was entered into its successor.
+func (p *Pipeline) Applied() base.LSN { return p.applied.Load() }
+
 // Commit is one commit on its way.
 type Commit struct {
 	p    *Pipeline
 	req  wal.Request
 	rec  [1]wal.Record
 	hook func(lsn base.LSN, record []byte)
+	// reads is what a transaction rests upon, until the leader has decided: a
+	// commit that keeps it would keep all that it was read from, and so on.
+	reads *Reads
+	tx    bool
+	// outcome is pending, refused, or the LSN with which the commit was
+	// admitted; it changes once, under the tracker's lock. It is kept for
+	// commits while transactions are active.
+	outcome atomic.Uint64
 }
 
 var pool = sync.Pool{New: func() any { return new(Commit) }}
@@ -107,7 +133,10 @@ func (c *Commit) prepare(p *Pipeline, record []byte, level wal.Level, hook func(
 func (c *Commit) Wait(ctx context.Context) error {
 	err := c.p.log.Wait(ctx, &c.req)
 	if err == nil {
-		err = c.p.failure()
+		return c.p.failure()
+	}
+	if c.tx && !(ctx.Err() != nil && errors.Is(err, ctx.Err())) {
+		c.p.track.refuse(c)
 	}
 	return err
 }
@@ -124,7 +153,6 @@ func (p *Pipeline) Assign(reqs []*wal.Request) {
 	}
 }
 
-// Apply is for wal.Applier.
 func (p *Pipeline) enter(reqs []*wal.Request) {
 	for _, r := range reqs {
 		for i := range r.Records {
@@ -147,6 +175,7 @@ func (p *Pipeline) enter(reqs []*wal.Request) {
 func (p *Pipeline) Publish(last base.LSN) {
 	if p.failed.Load() == nil {
 		p.visible.Store(last)
+		p.waiting.wake(last)
 	}
 }
 
@@ -164,8 +193,9 @@ type Applier struct{ *Pipeline }
 // Apply enters the batches of reqs into the table.
 func (a Applier) Apply(reqs []*wal.Request, last base.LSN) {
 	a.enter(reqs)
+	if a.failed.Load() == nil {
+		a.track.applied()
+		a.applied.Store(last)
+	}
 	a.table.Applied(last)
 }
-
-// Admit is for wal.Applier.
-func (p *Pipeline) Admit(r *wal.Request) error { return nil }

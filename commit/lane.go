@@ -1,0 +1,244 @@
+package commit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/wal"
+)
+
+// ErrNested: a goroutine that holds the lane asks for it again.
+var ErrNested = errors.New("commit: a transaction inside of another")
+
+// Lane is where transactions that met a conflict take turns. Who holds it runs
+// his transaction, reads what those before him are about to write, submits, and
+// leaves; he waits for the sync outside. So transactions on one key follow one
+// another within one group, where otherwise each would wait for the sync of the
+// one before.
+//
+// The lane makes this fast and no more: what is correct the leader decides when
+// it admits. So a lane that is held for too long is simply given to the next.
+//
+// What a transaction sees in the lane is what there would be if all those ahead
+// of it in the lane were admitted: commits of which it is known that they will
+// not be are left out. It may yet turn out that one is not; then the leader
+// refuses, too, whoever read from it.
+type Lane struct {
+	p *Pipeline
+	// limit is how long the lane is held while others wait.
+	limit time.Duration
+
+	mu     sync.Mutex // guards all below; the locks of log and tracker come after it
+	holder *Hold
+	queue  []*Hold
+	over   overlay
+}
+
+// NewLane returns a lane of the pipeline.
+func NewLane(p *Pipeline) *Lane { return &Lane{p: p, limit: time.Second} }
+
+// Hold is one stay in the lane. One goroutine at a time uses it.
+type Hold struct {
+	lane    *Lane
+	gid     string
+	granted chan struct{} // closed when the lane is this one's; nil: at once
+	since   time.Time
+	at      base.LSN
+	// clean: what lay in the overlay is no business of this one.
+	clean bool
+}
+
+// Enter waits for the lane, first come first served. When ctx ends it returns
+// its error. ErrNested: the calling goroutine holds it. A Hold must be left,
+// also by a panic: defer Leave.
+func (l *Lane) Enter(ctx context.Context) (*Hold, error) {
+	h := &Hold{lane: l, gid: goroutine()}
+	l.mu.Lock()
+	switch {
+	case l.holder == nil:
+		l.grant(h)
+		l.mu.Unlock()
+	case l.holder.gid == h.gid:
+		l.mu.Unlock()
+		return nil, ErrNested
+	default:
+		h.granted = make(chan struct{})
+		l.queue = append(l.queue, h)
+		l.mu.Unlock()
+		if err := l.wait(ctx, h); err != nil {
+			h.Leave()
+			return nil, err
+		}
+	}
+	if err := h.settle(ctx, false); err != nil {
+		h.Leave()
+		return nil, err
+	}
+	return h, nil
+}
+
+// grant gives the lane to h; mu is held.
+func (l *Lane) grant(h *Hold) {
+	l.holder, h.since = h, time.Now()
+	if h.granted != nil {
+		close(h.granted)
+	}
+}
+
+// pass gives the lane to the first who waits; mu is held.
+func (l *Lane) pass() {
+	l.holder = nil
+	if len(l.queue) > 0 {
+		h := l.queue[0]
+		l.queue[0] = nil
+		l.queue = l.queue[1:]
+		l.grant(h)
+	}
+}
+
+// wait waits until h has the lane, and takes it from who holds it too long.
+func (l *Lane) wait(ctx context.Context, h *Hold) error {
+	timer := time.NewTimer(l.limit)
+	defer timer.Stop()
+	for {
+		select {
+		case <-h.granted:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			l.mu.Lock()
+			rest := l.limit
+			if l.holder != nil && len(l.queue) > 0 {
+				if rest -= time.Since(l.holder.since); rest <= 0 {
+					l.pass()
+					rest = l.limit
+				}
+			}
+			l.mu.Unlock()
+			timer.Reset(rest)
+		}
+	}
+}
+
+// Leave leaves the lane to the next. It may be called again, and for a lane that
+// was taken away.
+func (h *Hold) Leave() {
+	l := h.lane
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.holder == h {
+		l.pass()
+		return
+	}
+	for i, w := range l.queue {
+		if w == h {
+			l.queue = append(l.queue[:i:i], l.queue[i+1:]...)
+			return
+		}
+	}
+}
+
+// At returns the LSN at which the transaction reads what Get does not have.
+func (h *Hold) At() base.LSN { return h.at }
+
+// Clean says that nothing was under way in the lane: reads at At are all there
+// is. Ranges can be read then.
+func (h *Hold) Clean() bool { return h.clean }
+
+// Drain waits until all that is under way in the lane is applied or refused, and
+// moves At. It is called before the first read, by who reads ranges or has had
+// the lane taken away in an earlier attempt.
+func (h *Hold) Drain(ctx context.Context) error {
+	if h.clean {
+		return nil
+	}
+	return h.settle(ctx, true)
+}
+
+// settle takes the LSN at which h reads, when there is room in the overlay or,
+// with empty, when nothing is in it.
+func (h *Hold) settle(ctx context.Context, empty bool) error {
+	l := h.lane
+	for {
+		l.mu.Lock()
+		h.at = l.p.Applied()
+		if l.holder != h { // then it is a transaction like those outside
+			h.clean = true
+			l.mu.Unlock()
+			return ctx.Err()
+		}
+		l.over.prune(l.p, h.at)
+		if n := len(l.over.queue); n == 0 || !empty && !l.over.full() {
+			l.over.validate(l.p)
+			h.clean = n == 0
+			l.mu.Unlock()
+			return nil
+		}
+		last := l.over.queue[len(l.over.queue)-1].c
+		l.mu.Unlock()
+		err := l.p.failure()
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		// Commits are done in order. An error concerns that commit; prune sees it.
+		_ = l.p.log.Wait(ctx, &last.req)
+	}
+}
+
+// Get returns what a commit ahead in the lane, which is still to be applied,
+// does to key: its last put or delete. The transaction then notes KeyFrom(key,
+// from). Without one it reads at At and notes Key(key). value must not be
+// changed and lives for as long as the caller likes.
+func (h *Hold) Get(key []byte) (value []byte, kind base.Kind, from *Commit, ok bool) {
+	if h.clean {
+		return nil, 0, nil, false
+	}
+	l := h.lane
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.holder != h { // its place in the order is lost
+		return nil, 0, nil, false
+	}
+	return l.over.get(key)
+}
+
+// Submit orders the transaction, as Pipeline.SubmitTx does; with a nil record it
+// is one that writes nothing. record must never be changed afterwards. The
+// caller then leaves the lane and waits.
+func (h *Hold) Submit(record []byte, level wal.Level, reads *Reads) (*Commit, error) {
+	l, c := h.lane, new(Commit)
+	if err := c.prepareTx(l.p, record, level, reads); err != nil {
+		return nil, err
+	}
+	// The order of the overlay is that of the log: no other submits between.
+	at := reads.at
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.p.log.Submit(&c.req); err != nil {
+		return nil, err
+	}
+	if l.holder == h && record != nil {
+		l.over.add(c, record, at)
+	}
+	return c, nil
+}
+
+// goroutine returns the number of the calling goroutine, as its stack says it.
+func goroutine() string {
+	var buf [32]byte
+	b := buf[:runtime.Stack(buf[:], false)]
+	b = bytes.TrimPrefix(b, []byte("goroutine "))
+	if i := bytes.IndexByte(b, ' '); i >= 0 {
+		b = b[:i]
+	}
+	return string(b)
+}

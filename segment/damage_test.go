@@ -41,7 +41,7 @@ func smallVersions() []version {
 // readAll reads a damaged file in every way. Each answer must be right or be a
 // *base.CorruptionError; whether any read was one, and what Verify says after
 // them, come back.
-func readAll(t *testing.T, b []byte, vs []version, what func() string) (detected bool, verify error) {
+func readAll(t *testing.T, b []byte, vs []version, dels []base.RangeDelete, what func() string) (detected bool, verify error) {
 	check := func(err error) bool {
 		if err == nil {
 			return true
@@ -71,8 +71,17 @@ func readAll(t *testing.T, b []byte, vs []version, what func() string) (detected
 			t.Fatalf("%s: SILENT: Get finds a key that is not there", what())
 		}
 	}
-	if p, err := r.Props(); check(err) && (p.Count != uint64(len(vs)) || string(p.Lo) != vs[0].key) {
+	if p, err := r.Props(); check(err) && (p.Count != uint64(len(vs)) || p.RangeDeletes != uint64(len(dels)) || string(p.Lo) != string(lowest(vs, dels))) {
 		t.Fatalf("%s: SILENT: the properties are wrong", what())
+	}
+	if got, err := r.RangeDeletes(); check(err) && !sameDels(dels, got) {
+		t.Fatalf("%s: SILENT: the range deletes are wrong", what())
+	}
+	if lo, _, err := r.Bounds(); check(err) && string(lo) != string(lowest(vs, dels)) {
+		t.Fatalf("%s: SILENT: the bounds are wrong", what())
+	}
+	if got, err := scanBack(r); check(err) && !slices.Equal(got, vs) {
+		t.Fatalf("%s: SILENT: the scan back is wrong", what())
 	}
 	verify = r.Verify(context.TODO())
 	if verify != nil && !isDamage(verify, len(b)+1) {
@@ -82,14 +91,24 @@ func readAll(t *testing.T, b []byte, vs []version, what func() string) (detected
 }
 
 func TestEveryBitFlipIsDetected(t *testing.T) {
-	vs := smallVersions()
-	for _, opts := range []WriterOptions{
-		{Compression: NoCompression, BlockSize: 256},
-		{Compression: S2, BlockSize: 512},
-		{Compression: Zstd, BlockSize: 512, FilterBitsPerKey: -1},
+	all, dels := smallVersions(), smallDels()
+	for _, c := range []struct {
+		name string
+		opts WriterOptions
+		vs   []version
+		dels []base.RangeDelete
+	}{
+		{"none", WriterOptions{Compression: NoCompression, BlockSize: 256}, all, nil},
+		{"s2", WriterOptions{Compression: S2, BlockSize: 512}, all, nil},
+		{"zstd", WriterOptions{Compression: Zstd, BlockSize: 512, FilterBitsPerKey: -1}, all, nil},
+		{"range deletes", WriterOptions{Compression: NoCompression, BlockSize: 256}, all, dels},
+		{"range deletes, s2", WriterOptions{BlockSize: 512, FilterBitsPerKey: -1}, all, dels},
+		{"range deletes alone", WriterOptions{}, nil, dels},
+		{"one range delete", WriterOptions{}, nil, dels[:1]},
 	} {
-		t.Run(opts.Compression.String(), func(t *testing.T) {
-			b, _ := build(t, testID, opts, vs)
+		t.Run(c.name, func(t *testing.T) {
+			vs, dels := c.vs, c.dels
+			b, _ := buildDels(t, testID, c.opts, vs, dels)
 			byReads, bits, step := 0, 0, 1
 			if testing.Short() || raceDetector {
 				step = 13
@@ -97,7 +116,7 @@ func TestEveryBitFlipIsDetected(t *testing.T) {
 			for bit := 0; bit < 8*len(b); bit += step {
 				bits++
 				b[bit/8] ^= 1 << (bit % 8)
-				detected, err := readAll(t, b, vs, func() string { return fmt.Sprintf("bit %d of byte %d", bit%8, bit/8) })
+				detected, err := readAll(t, b, vs, dels, func() string { return fmt.Sprintf("bit %d of byte %d", bit%8, bit/8) })
 				if err == nil {
 					t.Fatalf("bit %d of byte %d: Verify passed", bit%8, bit/8)
 				}
@@ -107,15 +126,14 @@ func TestEveryBitFlipIsDetected(t *testing.T) {
 				b[bit/8] ^= 1 << (bit % 8)
 			}
 			t.Logf("%d bytes, %d bits flipped: Verify detected all, reads %d; answers that were wrong: 0", len(b), bits, byReads)
-			_, err := readAll(t, b, vs, func() string { return "the whole file" })
+			_, err := readAll(t, b, vs, dels, func() string { return "the whole file" })
 			require.NoError(t, err)
 		})
 	}
 }
 
 func TestEveryLengthButItsOwnIsDetected(t *testing.T) {
-	vs := smallVersions()
-	b, _ := build(t, testID, WriterOptions{BlockSize: 256}, vs)
+	b, _ := buildDels(t, testID, WriterOptions{BlockSize: 256}, smallVersions(), smallDels())
 	for n := range len(b) {
 		_, err := openBytes(b[:n:n], Options{})
 		require.True(t, isDamage(err, len(b)), "cut to %d: %v", n, err)
@@ -168,7 +186,13 @@ func blocksOf(t testing.TB, b []byte) []blockAt {
 			all = append(all, blockAt{off, n, kindFilter})
 		}
 	}
-	return append(all, blockAt{f.indexOff(), f.indexLen, kindIndex}, blockAt{f.propsOff(), f.propsLen, kindProps},
+	if f.indexLen > 0 {
+		all = append(all, blockAt{f.indexOff(), f.indexLen, kindIndex})
+	}
+	if f.delsLen > 0 {
+		all = append(all, blockAt{f.delsOff(), f.delsLen, kindDels})
+	}
+	return append(all, blockAt{f.propsOff(), f.propsLen, kindProps},
 		blockAt{f.fileLen - footerSize, footerSize, kindFooter})
 }
 
@@ -181,10 +205,16 @@ func TestMisdirectedBlocks(t *testing.T) {
 		vs[i] = version{fmt.Sprintf("key%03d", i), 5, base.KindPut, fmt.Sprintf("%016x", rand.Uint64())}
 	}
 	opts := WriterOptions{Compression: NoCompression, BlockSize: 256}
+	// So do range deletes: one of them has the length of a data block.
+	dels := []base.RangeDelete{{Lo: []byte("key000"), Hi: []byte("key001"), LSN: 9}}
 	b, _ := build(t, testID, opts, vs)
+	dels[0].Hi = append(dels[0].Hi, make([]byte, blocksOf(t, b)[1].n-minDels-12)...)
+	b, _ = buildDels(t, testID, opts, vs, dels)
 	blocks := blocksOf(t, b)
+	at := slices.IndexFunc(blocks, func(at blockAt) bool { return at.kind == kindDels })
+	require.Equal(t, blocks[1].n, blocks[at].n)
 	must := func(c []byte, from, to blockAt) {
-		_, err := readAll(t, c, vs, func() string { return fmt.Sprintf("%v over %v", from, to) })
+		_, err := readAll(t, c, vs, dels, func() string { return fmt.Sprintf("%v over %v", from, to) })
 		require.Error(t, err, "%v over %v", from, to)
 	}
 	same := 0
@@ -211,7 +241,7 @@ func TestMisdirectedBlocks(t *testing.T) {
 	otherStore := testID
 	otherStore.Store[3]++
 	for _, id := range []ID{{testID.Store, 8}, otherStore} {
-		c, _ := build(t, id, opts, older)
+		c, _ := buildDels(t, id, opts, older, dels)
 		require.Len(t, c, len(b))
 		for _, at := range blocksOf(t, b) {
 			d := slices.Clone(b)
@@ -270,8 +300,8 @@ func TestANewerFormatIsNotDamage(t *testing.T) {
 // An I/O error comes back as itself, with the file and the offset; the next try
 // reads again.
 func TestReadErrors(t *testing.T) {
-	vs := smallVersions()
-	b, _ := build(t, testID, WriterOptions{BlockSize: 256}, vs)
+	vs, dels := smallVersions(), smallDels()
+	b, _ := buildDels(t, testID, WriterOptions{BlockSize: 256}, vs, dels)
 	eio := errors.New("input/output error")
 	for _, at := range blocksOf(t, b) {
 		f := &bytesFile{b: b, readErr: func(off int64) error {
@@ -299,12 +329,19 @@ func TestReadErrors(t *testing.T) {
 			_, _, _, _, fails = r.Get([]byte(vs[0].key), base.MaxLSN)
 		case kindProps:
 			_, fails = r.Props()
+			_, _, err := r.Bounds()
+			is(err)
+		case kindDels:
+			_, fails = r.RangeDeletes()
 		}
 		is(fails)
 		f.readErr = nil
 		got, err := scan(r)
 		require.NoError(t, err)
 		require.True(t, slices.Equal(vs, got))
+		set, err := r.RangeDeletes()
+		require.NoError(t, err)
+		require.True(t, sameDels(dels, set))
 		require.NoError(t, r.Verify(t.Context()))
 	}
 }

@@ -1,17 +1,22 @@
 // Package segment reads and writes one kind of file: an immutable, sorted set
-// of versions in the order of base.Compare (key ascending, LSN descending).
+// of versions in the order of base.Compare (key ascending, LSN descending), and
+// beside them a set of range deletes. Either may be empty, not both.
 //
-// A Writer takes versions in that order and writes the file front to back. A
-// Reader answers Get, hands out iterators, and verifies. A segment is never
-// changed after Finish; replacing it is the business of whoever keeps the list
-// of live segments.
+// A Writer takes versions in that order, and range deletes in theirs, and writes
+// the file front to back. A Reader answers Get, hands out iterators and the range
+// deletes, and verifies. Get and iterators show all versions: what the range
+// deletes hide, of this segment and of older ones, the caller leaves out. A
+// segment is never changed after Finish; replacing it is the business of whoever
+// keeps the list of live segments.
 //
 //	w, err := segment.NewWriter(f, id, segment.WriterOptions{})
 //	err = w.Add(key, lsn, base.KindPut, value)   // in order
+//	err = w.AddRangeDeletes(set)
 //	meta, err := w.Finish()                      // writes the rest and syncs f
 //
 //	r, err := segment.Open(f, name, id, segment.Options{Cache: c})
 //	value, kind, at, found, err := r.Get(key, lsn)
+//	set, err := r.RangeDeletes()                 // no I/O when there are none
 //
 // # What is trusted
 //
@@ -28,21 +33,24 @@
 // All integers are little-endian; uvarint is that of encoding/binary. The parts
 // follow each other without a gap, so that their lengths give their places:
 //
-//	+--------------+-----+--------------+-------------+-------+-----------+--------+
-//	| data block 0 | ... | data block n | filter page | ...   | index     | footer |
-//	|              |     |              | 0           |       | block,    |        |
-//	|              |     |              |             |       | properties|        |
-//	+--------------+-----+--------------+-------------+-------+-----------+--------+
-//	0              dataLength           +filterLength         +indexLength, +propsLength
+//	+--------------+-----+--------------+---------------+-----+-------+---------+------------+--------+
+//	| data block 0 | ... | data block n | filter page 0 | ... | index | range   | properties | footer |
+//	|              |     |              |               |     |       | deletes |            |        |
+//	+--------------+-----+--------------+---------------+-----+-------+---------+------------+--------+
+//	0                                   dataLength            +filterLength, +indexLength, ...
+//
+// The block of range deletes is there when the segment has some. One that has
+// nothing else has neither data, filter nor index.
 //
 // # Block
 //
-// A data block, a filter page, the index and the properties are each one block:
-// a payload and a trailer of 16 bytes.
+// A data block, a filter page, the index, the range deletes and the properties
+// are each one block: a payload and a trailer of 16 bytes.
 //
 //	offset  size  field
 //	0       n     payload, as the compression says
-//	n       1     kind: 1 data, 2 filter, 3 index, 4 properties (5 is the footer)
+//	n       1     kind: 1 data, 2 filter, 3 index, 4 properties, 6 range deletes
+//	              (5 is the footer)
 //	n+1     1     compression: 1 none, 2 S2 block, 3 zstd frame (data blocks only)
 //	n+2     2     zero
 //	n+4     4     length of the payload when decompressed
@@ -105,20 +113,47 @@
 //	lsn        uvarint  MaxLSN - the separator's LSN
 //	key        keyLength bytes
 //
+// # Range deletes
+//
+// Whole ranges, sorted by lower bound, those of one lower bound by LSN
+// descending. They may overlap: cut at each other's ends, as a reader wants them,
+// nested ones would take room by the square of their number.
+//
+//	field      type     meaning
+//	count      4 bytes  range deletes, at least 1
+//	then for each:
+//	lower      uvarint  0: the lower bound before, 1: the upper bound before, else
+//	                    2 + the length of the lower bound
+//	key        lower-2 bytes, when it is not one of those before; may be empty
+//	upper      uvarint  length of the upper bound
+//	key        upper bytes; above the lower bound
+//	lsn        uvarint  above 0 and below the highest number
+//
 // # Properties
 //
 //	offset  size  field
 //	0       8     versions
 //	8       8     tombstones among them
 //	16      8     distinct user keys
-//	24      8     lowest LSN
-//	32      8     highest LSN
+//	24      8     lowest LSN of a version
+//	32      8     highest LSN of a version
 //	40      8     bytes of all keys
 //	48      8     bytes of all values
 //	56      8     bytes of all data payloads, decompressed
 //	64      4     length of the smallest key
 //	68      4     length of the largest key
 //	72      ...   the smallest key, the largest key
+//
+// Without any version all of that is zero. With range deletes, of which the
+// bounds of everything are made (Meta), it is
+//
+//	72      8     range deletes
+//	80      8     lowest LSN of a range delete
+//	88      8     highest LSN of a range delete
+//	96      4     length of the lowest lower bound
+//	100     4     length of the highest upper bound
+//	104     ...   the smallest key, the largest key, the lowest lower bound, the
+//	              highest upper bound
 //
 // # Footer
 //
@@ -129,7 +164,8 @@
 //	offset  size  field
 //	0       8     magic: 89 'F' 'B' 'S' 'E' 'G' 0d 0a
 //	8       4     format version, 1
-//	12      4     required features: one that is unknown means do not read
+//	12      4     required features: one that is unknown means do not read;
+//	              bit 0: there are range deletes
 //	16      4     compatible features: unknown ones may be ignored
 //	20      4     length of the footer, 128
 //	24      16    store id
@@ -143,7 +179,10 @@
 //	96      4     length of one filter page without its trailer
 //	100     1     filter: 0 none, 1 blocked Bloom
 //	101     1     compression that the writer was asked for (a hint)
-//	102     18    zero
+//	102     2     zero
+//	104     8     length of the block of range deletes, 0 without any
+//	112     8     highest LSN of a version, 0 without any version, and 0 when
+//	              there are no range deletes
 //	120     8     checksum of the bytes before, bound as a block's
 //
 // Through the content hash the footer's checksum stands for the whole file: kept

@@ -33,6 +33,17 @@ func goldenVersions() []version {
 	return vs
 }
 
+// goldenDels are range deletes that overlap, nest and touch.
+func goldenDels() []base.RangeDelete {
+	return []base.RangeDelete{
+		{Lo: nil, Hi: []byte("b"), LSN: 5},
+		{Lo: []byte("apple"), Hi: []byte("cherry"), LSN: 1 << 41},
+		{Lo: []byte("apple"), Hi: []byte("banana"), LSN: 6},
+		{Lo: []byte("banana"), Hi: []byte("banana\x00"), LSN: 4},
+		{Lo: []byte("row00050"), Hi: []byte("zebra"), LSN: 2},
+	}
+}
+
 // TestGolden opens files that were written when the format was fixed. They must
 // open and hold the same for ever; -update is for a new format version alone.
 // That the writer still makes the same bytes is asked where no compressor's
@@ -41,15 +52,19 @@ func TestGolden(t *testing.T) {
 	for _, g := range []struct {
 		name string
 		opts WriterOptions
+		vs   []version
+		dels []base.RangeDelete
 	}{
-		{"v1-none.seg", WriterOptions{Compression: NoCompression, BlockSize: 1024}},
-		{"v1-s2.seg", WriterOptions{Compression: S2, BlockSize: 1024}},
-		{"v1-zstd.seg", WriterOptions{Compression: Zstd, BlockSize: 1024}},
-		{"v1-nofilter.seg", WriterOptions{Compression: NoCompression, FilterBitsPerKey: -1}},
+		{"v1-none.seg", WriterOptions{Compression: NoCompression, BlockSize: 1024}, goldenVersions(), nil},
+		{"v1-s2.seg", WriterOptions{Compression: S2, BlockSize: 1024}, goldenVersions(), nil},
+		{"v1-zstd.seg", WriterOptions{Compression: Zstd, BlockSize: 1024}, goldenVersions(), nil},
+		{"v1-nofilter.seg", WriterOptions{Compression: NoCompression, FilterBitsPerKey: -1}, goldenVersions(), nil},
+		{"v1-rangedeletes.seg", WriterOptions{Compression: NoCompression, BlockSize: 1024}, goldenVersions(), goldenDels()},
+		{"v1-rangedeletes-alone.seg", WriterOptions{Compression: NoCompression}, nil, goldenDels()},
 	} {
 		t.Run(g.name, func(t *testing.T) {
 			file := filepath.Join("testdata", g.name)
-			made, _ := build(t, testID, g.opts, goldenVersions())
+			made, _ := buildDels(t, testID, g.opts, g.vs, g.dels)
 			if *update {
 				require.NoError(t, os.MkdirAll("testdata", 0o700))
 				require.NoError(t, os.WriteFile(file, made, 0o600))
@@ -60,12 +75,17 @@ func TestGolden(t *testing.T) {
 			require.NoError(t, err)
 			got, err := scan(r)
 			require.NoError(t, err)
-			require.True(t, slices.Equal(goldenVersions(), got))
+			require.True(t, slices.Equal(g.vs, got))
+			set, err := r.RangeDeletes()
+			require.NoError(t, err)
+			require.True(t, sameDels(g.dels, set))
 			require.NoError(t, r.Verify(t.Context()))
 			value, kind, at, found, err := r.Get([]byte("apple"), 11)
 			require.NoError(t, err)
-			require.True(t, found)
-			require.Equal(t, version{"apple", 7, base.KindDelete, ""}, version{"apple", at, kind, string(value)})
+			require.Equal(t, len(g.vs) > 0, found)
+			if found {
+				require.Equal(t, version{"apple", 7, base.KindDelete, ""}, version{"apple", at, kind, string(value)})
+			}
 			if g.opts.Compression == NoCompression {
 				require.True(t, bytes.Equal(b, made), "the writer makes other bytes than it did")
 			}

@@ -82,11 +82,20 @@ var testID = ID{Store: [16]byte{'a', ' ', 's', 't', 'o', 'r', 'e'}, Number: 7}
 // build writes a segment of the versions.
 func build(t testing.TB, id ID, opts WriterOptions, vs []version) ([]byte, Meta) {
 	t.Helper()
+	return buildDels(t, id, opts, vs, nil)
+}
+
+// buildDels writes a segment of the versions and the range deletes.
+func buildDels(t testing.TB, id ID, opts WriterOptions, vs []version, dels []base.RangeDelete) ([]byte, Meta) {
+	t.Helper()
 	f := &bytesFile{}
 	w, err := NewWriter(f, id, opts)
 	require.NoError(t, err)
 	for _, v := range vs {
 		require.NoError(t, w.Add([]byte(v.key), v.lsn, v.kind, []byte(v.value)))
+	}
+	for _, d := range dels {
+		require.NoError(t, w.AddRangeDelete(d.Lo, d.Hi, d.LSN))
 	}
 	meta, err := w.Finish()
 	require.NoError(t, err)

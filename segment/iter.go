@@ -9,6 +9,8 @@ type iter struct {
 	block int // which one b is in, -1 none
 	b     blockIter
 	keep  bool // blocks read go to the cache
+	scans bool // blocks are read ahead and past the cache
+	ahead ahead
 	s     *scratch
 	err   error
 }
@@ -17,17 +19,17 @@ var _ base.Iterator = (*iter)(nil)
 
 // First implements base.Iterator.
 func (it *iter) First() bool {
-	return it.start() && it.enter(0) && it.check(it.b.first())
+	return it.start() && it.enter(0, false) && it.check(it.b.first())
 }
 
 // Last implements base.Iterator.
 func (it *iter) Last() bool {
-	return it.start() && it.enter(len(it.x.blocks)-1) && it.check(it.b.last())
+	return it.start() && it.enter(len(it.x.blocks)-1, true) && it.check(it.b.last())
 }
 
 // SeekGE implements base.Iterator.
 func (it *iter) SeekGE(key []byte, lsn base.LSN) bool {
-	if !it.start() || !it.enter(it.x.find(key, lsn)) {
+	if !it.start() || !it.enter(it.x.find(key, lsn), false) {
 		return false
 	}
 	return it.check(it.b.seekGE(key, lsn)) || it.nextBlock()
@@ -35,7 +37,7 @@ func (it *iter) SeekGE(key []byte, lsn base.LSN) bool {
 
 // SeekLT implements base.Iterator.
 func (it *iter) SeekLT(key []byte, lsn base.LSN) bool {
-	if !it.start() || !it.enter(it.x.find(key, lsn)) {
+	if !it.start() || !it.enter(it.x.find(key, lsn), true) {
 		return false
 	}
 	return it.check(it.b.seekLT(key, lsn)) || it.prevBlock()
@@ -99,25 +101,17 @@ func (it *iter) start() bool {
 	return len(it.x.blocks) > 0 // none: range deletes alone
 }
 
-// enter makes data block i the present one; it does not position in it.
-func (it *iter) enter(i int) bool {
+// enter makes data block i the present one; it does not position in it. back
+// says in which direction it came.
+func (it *iter) enter(i int, back bool) bool {
 	if i == it.block {
 		return true
 	}
 	it.block, it.b.valid = -1, false
-	off, n := it.x.block(i)
-	payload := it.r.cache.Get(it.r.file, off)
-	if payload == nil {
-		if it.s == nil {
-			it.s = getScratch()
-		}
-		payload, _, it.err = it.r.load(off, n, kindData, it.s, it.keep)
-		if it.err != nil {
-			return false
-		}
-		if it.keep {
-			it.r.toCache(off, payload)
-		}
+	off, _ := it.x.block(i)
+	var payload []byte
+	if payload, it.err = it.payload(i, back); it.err != nil {
+		return false
 	}
 	if !it.b.init(payload) {
 		it.err = it.r.corruptBlock(off)
@@ -125,6 +119,25 @@ func (it *iter) enter(i int) bool {
 	}
 	it.block = i
 	return true
+}
+
+// payload returns the verified payload of data block i, good until the next call.
+func (it *iter) payload(i int, back bool) ([]byte, error) {
+	if it.scans {
+		return it.scan(i, back)
+	}
+	off, n := it.x.block(i)
+	if payload := it.r.cache.Get(it.r.file, off); payload != nil {
+		return payload, nil
+	}
+	if it.s == nil {
+		it.s = getScratch()
+	}
+	payload, _, err := it.r.load(off, n, kindData, it.s, it.keep)
+	if err == nil && it.keep {
+		it.r.toCache(off, payload)
+	}
+	return payload, err
 }
 
 // check passes on what the block's iterator said, and notes damage.
@@ -142,7 +155,7 @@ func (it *iter) nextBlock() bool {
 	if it.err != nil || it.block+1 == len(it.x.blocks) {
 		return false
 	}
-	return it.enter(it.block+1) && it.check(it.b.first())
+	return it.enter(it.block+1, false) && it.check(it.b.first())
 }
 
 // prevBlock moves to the last version of the block before the present one.
@@ -150,5 +163,5 @@ func (it *iter) prevBlock() bool {
 	if it.err != nil || it.block == 0 {
 		return false
 	}
-	return it.enter(it.block-1) && it.check(it.b.last())
+	return it.enter(it.block-1, true) && it.check(it.b.last())
 }

@@ -201,8 +201,9 @@ func (r *Reader) mayContain(key []byte) (bool, error) {
 func (r *Reader) NewIter() base.Iterator { return &iter{r: r, block: -1, keep: r.cache != nil} }
 
 // NewScanIter is NewIter for who reads much and once (a compaction, a backup):
-// it uses blocks that are in the cache and puts none there.
-func (r *Reader) NewScanIter() base.Iterator { return &iter{r: r, block: -1} }
+// it reads 256 KiB ahead, in the direction in which it goes, and past the cache,
+// so that it neither fills it nor counts as use of what is there.
+func (r *Reader) NewScanIter() base.Iterator { return &iter{r: r, block: -1, scans: true} }
 
 // loadIndex returns the index, read and verified at the first need.
 func (r *Reader) loadIndex() (*index, error) {
@@ -278,6 +279,13 @@ func (r *Reader) load(off, n uint64, kind blockKind, s *scratch, keep bool) ([]b
 	if err := r.readAt(disk, off); err != nil {
 		return nil, trailer{}, err
 	}
+	return r.unpack(disk, off, kind, s, keep, own)
+}
+
+// unpack verifies and unpacks a block that was read from off. With keep the
+// payload has memory of its own, which disk is if own says so; else it lies in
+// disk or in s.
+func (r *Reader) unpack(disk []byte, off uint64, kind blockKind, s *scratch, keep, own bool) ([]byte, trailer, error) {
 	payload, t, reason := checkBlock(disk, &r.foot.id, off, kind)
 	if reason != "" {
 		return nil, t, r.corrupt(off, reason, nil)

@@ -45,23 +45,26 @@ func reseal(b []byte) {
 	f := b[len(b)-footerSize:]
 	copy(f, magic)
 	le.PutUint32(f[8:], formatVersion)
-	le.PutUint32(f[12:], 0)
 	le.PutUint32(f[20:], footerSize)
 	copy(f[24:], testID.Store[:])
 	le.PutUint64(f[40:], testID.Number)
 	le.PutUint64(f[48:], uint64(len(b)))
-	clear(f[102:120])
+	clear(f[102:104])
 	defer resealFooter(b)
 
-	data, filter, index := le.Uint64(f[56:]), le.Uint64(f[64:]), le.Uint64(f[72:])
+	data, filter, index, dels := le.Uint64(f[56:]), le.Uint64(f[64:]), le.Uint64(f[72:]), le.Uint64(f[104:])
+	if le.PutUint32(f[12:], 0); dels > 0 {
+		le.PutUint32(f[12:], featureDels)
+	}
 	size := uint64(len(b) - footerSize)
-	if data > size || filter > size || index > size || data+filter+index > size {
+	if data > size || filter > size || index > size || dels > size || data+filter+index+dels > size {
 		return
 	}
-	props := size - data - filter - index
+	props := size - data - filter - index - dels
 	le.PutUint64(f[80:], props)
 	resealBlock(b, data+filter, index, kindIndex)
-	resealBlock(b, data+filter+index, props, kindProps)
+	resealBlock(b, data+filter+index, dels, kindDels)
+	resealBlock(b, data+filter+index+dels, props, kindProps)
 	if n := uint64(le.Uint32(f[96:])) + trailerSize; n <= maxPage+trailerSize {
 		for off := data; off < data+filter; off += n {
 			resealBlock(b, off, n, kindFilter)

@@ -1,0 +1,71 @@
+package segment
+
+// scanRead is the least that a scan reads at once, in bytes, but for the rest of
+// the data.
+const scanRead = 256 << 10
+
+// ahead is what a scan has read: whole data blocks, as they are in the file. It
+// holds blocks from to until (exclusive), the first of which is at off.
+type ahead struct {
+	from, until int
+	off         uint64
+	b           []byte
+}
+
+// block returns data block i as it is in the file; back says that the blocks
+// before it will be wanted and not those behind.
+func (a *ahead) block(r *Reader, x *index, i int, back bool, s *scratch) ([]byte, error) {
+	off, n := x.block(i)
+	if i < a.from || i >= a.until {
+		if err := a.read(r, x, i, back, s); err != nil {
+			return nil, err
+		}
+	}
+	at := off - a.off
+	return a.b[at : at+n], nil
+}
+
+// read fills a with block i and those next to it.
+func (a *ahead) read(r *Reader, x *index, i int, back bool, s *scratch) error {
+	from, until := i, i+1
+	off, size := x.block(i)
+	for size < scanRead && (back && from > 0 || !back && until < len(x.blocks)) {
+		next := until
+		if back {
+			from--
+			next = from
+		} else {
+			until++
+		}
+		at, n := x.block(next)
+		off = min(off, at)
+		size += n
+	}
+	s.disk = grow(s.disk, int(size))
+	a.from, a.until, a.off, a.b = from, until, off, s.disk
+	err := r.readAt(a.b, off)
+	if err != nil && until-from > 1 {
+		// What cannot be read may be a neighbour, which nobody has asked for yet.
+		at, n := x.block(i)
+		a.from, a.until, a.off, a.b = i, i+1, at, s.disk[:n]
+		err = r.readAt(a.b, at)
+	}
+	if err != nil {
+		*a = ahead{}
+	}
+	return err
+}
+
+// scan returns the verified payload of data block i, past the cache.
+func (it *iter) scan(i int, back bool) ([]byte, error) {
+	if it.s == nil {
+		it.s = getScratch()
+	}
+	b, err := it.ahead.block(it.r, it.x, i, back, it.s)
+	if err != nil {
+		return nil, err
+	}
+	off, _ := it.x.block(i)
+	payload, _, err := it.r.unpack(b, off, kindData, it.s, false, false)
+	return payload, err
+}

@@ -22,9 +22,18 @@
 //	|  2   | key length, uvarint | key |
 //	+------+---------------------+-----+
 //
+//	range delete, of the keys from lo to before hi:
+//	+------+--------------------+----+--------------------+----+
+//	|  3   | lo length, uvarint | lo | hi length, uvarint | hi |
+//	+------+--------------------+----+--------------------+----+
+//
 // Example: put "a" = "1" and delete "bc", 12 bytes:
 //
 //	01 00 02   01 01 61 01 31   02 02 62 63
+//
+// Example: delete from "b" to before "cc", then put "c" = "", 12 bytes:
+//
+//	01 00 02   03 01 62 02 63 63   01 01 63 00
 //
 // The last operation ends the record; bytes after it are an error. There is
 // no checksum and no length of the whole: both belong to the log's frame.
@@ -37,6 +46,14 @@
 // proportion to the batch; whoever applies a decoded batch in order lets the
 // later one win, and package memtable, which meets the two side by side,
 // refuses the second.
+//
+// A range delete hides what was there before the batch, and the operations of
+// the batch before it. The encoder leaves those out, and joins range deletes
+// that overlap or touch. What is left does not depend on order, and has one:
+// the range deletes come first, ascending and apart from each other, and Decode
+// refuses any other place for them. So a batch means the same to who applies
+// its operations one after the other and to who gives them all one LSN, at
+// which a range delete hides what is below it.
 //
 // An empty value is a value; only a delete makes a key absent. An empty key
 // is refused. A batch of no operations is legal to encode and to decode. The
@@ -74,6 +91,9 @@ const (
 // ErrEmptyKey says that a key of no bytes was given.
 var ErrEmptyKey = errors.New("batch: empty key")
 
+// ErrKind says that Append was given a kind that no operation has.
+var ErrKind = errors.New("batch: unknown kind of operation")
+
 // LimitError says that an operation was refused because something is too
 // large. The batch is as it was before the call.
 type LimitError struct {
@@ -90,14 +110,15 @@ func (e *LimitError) Error() string {
 
 var seed = maphash.MakeSeed()
 
-// op is one operation in Batch.buf. Records are bounded by
+// op is one operation in Batch.buf, a range delete too. Records are bounded by
 // base.MaxRecordSize, and the buffer by about twice that, so uint32 is ample.
 type op struct {
 	off, end uint32 // its bytes in buf
 	keyOff   uint32
-	keyLen   uint32
+	keyLen   uint32 // of lo for a range delete
 	hash     uint32 // set only while the table is in use
 	dead     bool   // overwritten by a later operation
+	span     bool   // a range delete: it is in no table
 }
 
 // Batch builds the encoding of one batch. The zero value is an empty batch,
@@ -111,6 +132,10 @@ type Batch struct {
 	table    []uint32
 	dead     int // overwritten operations in ops
 	deadSize int // and their bytes
+	// spans are the range deletes at the beginning of ops: ascending, apart
+	// from each other, and what they cover of the batch is gone. pending
+	// counts those behind them, of which all this is still to be done.
+	spans, pending int
 }
 
 // Put sets key to value. It copies both. It returns ErrEmptyKey or a
@@ -128,10 +153,27 @@ func (b *Batch) Delete(key []byte) error {
 	return b.add(base.KindDelete, key, nil)
 }
 
-// Len returns the number of operations, each key counted once.
+// Append is Put, Delete or, with key and value as its bounds, DeleteRange, as
+// kind says; a delete has no use for value. Any other kind is ErrKind.
+func (b *Batch) Append(kind base.Kind, key, value []byte) error {
+	switch kind {
+	case base.KindPut:
+		return b.Put(key, value)
+	case base.KindDelete:
+		return b.Delete(key)
+	case base.KindRangeDelete:
+		return b.DeleteRange(key, value)
+	}
+	return ErrKind
+}
+
+// Len returns the number of operations, each key counted once. Between a
+// DeleteRange and the next Bytes it also counts what Bytes will leave out: the
+// operations that the range covers, and ranges that overlap.
 func (b *Batch) Len() int { return len(b.ops) - b.dead }
 
-// Size returns the length in bytes of what Bytes would return.
+// Size returns the length in bytes of what Bytes would return; between a
+// DeleteRange and the next Bytes that is an upper bound, as with Len.
 func (b *Batch) Size() int {
 	return fixedSize + uvarintLen(b.Len()) + b.liveSize()
 }
@@ -147,12 +189,16 @@ func (b *Batch) Reset() {
 	b.ops = b.ops[:0]
 	b.table = b.table[:0]
 	b.dead, b.deadSize = 0, 0
+	b.spans, b.pending = 0, 0
 }
 
 // Bytes returns the encoded batch. The slice is the batch's own memory: it is
-// valid until the next Put, Delete or Reset, and must not be changed.
+// valid until the next call of another method than Len and Size, and must not
+// be changed. Bytes sorts the range deletes if there are new ones, and then
+// looks at every operation; else it does little.
 func (b *Batch) Bytes() []byte {
 	b.room()
+	b.resolve()
 	if b.dead > 0 {
 		b.compact()
 	}
@@ -183,6 +229,10 @@ func (b *Batch) add(kind base.Kind, key, value []byte) error {
 		live -= int(b.ops[old].end - b.ops[old].off)
 	}
 	if total := fixedSize + uvarintLen(count) + live; total > base.MaxRecordSize {
+		if b.pending > 0 { // It may be less than it seems.
+			b.resolve()
+			return b.add(kind, key, value)
+		}
 		return &LimitError{"batch", total, base.MaxRecordSize}
 	}
 	if old >= 0 {
@@ -215,7 +265,7 @@ func (b *Batch) kill(i int) {
 func (b *Batch) find(key []byte) (int, uint32) {
 	if len(b.table) == 0 {
 		for i := range b.ops {
-			if o := &b.ops[i]; !o.dead && bytes.Equal(b.key(o), key) {
+			if o := &b.ops[i]; !o.dead && !o.span && bytes.Equal(b.key(o), key) {
 				return i, 0
 			}
 		}
@@ -267,7 +317,7 @@ func (b *Batch) rebuild() {
 	mask := uint32(size - 1)
 	for i := range b.ops {
 		o := &b.ops[i]
-		if o.dead {
+		if o.dead || o.span {
 			continue
 		}
 		o.hash = hashOf(b.key(o))

@@ -38,6 +38,9 @@ func lines(t testing.TB, rec []byte) []string {
 		case base.KindDelete:
 			require.Nil(t, r.Value())
 			out = append(out, fmt.Sprintf("delete %q", r.Key()))
+		case base.KindRangeDelete:
+			require.Less(t, string(r.Key()), string(r.Value()))
+			out = append(out, fmt.Sprintf("range delete %q %q", r.Key(), r.Value()))
 		}
 	}
 	require.Equal(t, r.Len(), len(out))
@@ -127,6 +130,11 @@ func TestLimits(t *testing.T) {
 	}{
 		{b.Put(nil, nil), ErrEmptyKey},
 		{b.Delete([]byte{}), ErrEmptyKey},
+		{b.DeleteRange(nil, []byte("a")), ErrEmptyKey},
+		{b.DeleteRange(longKey, []byte("a")), &LimitError{"key", base.MaxKeySize + 1, base.MaxKeySize}},
+		{b.DeleteRange([]byte("a"), longKey), &LimitError{"key", base.MaxKeySize + 1, base.MaxKeySize}},
+		{b.Append(0, []byte("a"), nil), ErrKind},
+		{b.Append(4, []byte("a"), nil), ErrKind},
 		{b.Put(longKey, nil), &LimitError{"key", base.MaxKeySize + 1, base.MaxKeySize}},
 		{b.Delete(longKey), &LimitError{"key", base.MaxKeySize + 1, base.MaxKeySize}},
 		{b.Put([]byte("k"), longValue), &LimitError{"value", base.MaxValueSize + 1, base.MaxValueSize}},
@@ -139,6 +147,9 @@ func TestLimits(t *testing.T) {
 		func() ([]byte, error) { return AppendPut([]byte("dst"), []byte("k"), longValue) },
 		func() ([]byte, error) { return AppendDelete([]byte("dst"), nil) },
 		func() ([]byte, error) { return AppendDelete([]byte("dst"), longKey) },
+		func() ([]byte, error) { return AppendDeleteRange([]byte("dst"), nil, []byte("a")) },
+		func() ([]byte, error) { return AppendDeleteRange([]byte("dst"), longKey, []byte("a")) },
+		func() ([]byte, error) { return AppendDeleteRange([]byte("dst"), []byte("a"), longKey) },
 	} {
 		dst, err := f()
 		require.Error(t, err)
@@ -204,9 +215,10 @@ func TestAllocations(t *testing.T) {
 	fill()
 	rec := bytes.Clone(b.Bytes())
 	for name, f := range map[string]func(){
-		"AppendPut":    func() { dst, _ = AppendPut(dst[:0], key, value) },
-		"AppendDelete": func() { dst, _ = AppendDelete(dst[:0], key) },
-		"reused":       fill,
+		"AppendPut":         func() { dst, _ = AppendPut(dst[:0], key, value) },
+		"AppendDelete":      func() { dst, _ = AppendDelete(dst[:0], key) },
+		"AppendDeleteRange": func() { dst, _ = AppendDeleteRange(dst[:0], key, value) },
+		"reused":            fill,
 		"Decode": func() {
 			r, err := Decode(rec)
 			if err != nil {
@@ -250,7 +262,16 @@ func TestDecodeRefuses(t *testing.T) {
 		{"count not shortest", []byte{1, 0, 0x81, 0, 2, 1, 'k'}, 2, ErrCorrupt},
 		{"count too large", []byte{1, 0, 0xff, 0xff, 0xff, 0xff, 1}, 2, ErrCorrupt},
 		{"kind 0", []byte{1, 0, 1, 0, 1, 'k'}, 3, ErrCorrupt},
-		{"kind 3", []byte{1, 0, 1, 3, 1, 'k'}, 3, ErrCorrupt},
+		{"kind 4", []byte{1, 0, 1, 4, 1, 'k'}, 3, ErrCorrupt},
+		{"range without an end", []byte{1, 0, 1, 3, 1, 'k'}, 6, ErrCorrupt},
+		{"end of a range beyond", []byte{1, 0, 1, 3, 1, 'k', 2, 'l'}, 6, ErrCorrupt},
+		{"end of a range above the limit", []byte{1, 0, 1, 3, 1, 'k', 0x91, 0x80, 4, 'l'}, 6, ErrCorrupt},
+		{"range from nothing", []byte{1, 0, 1, 3, 0, 1, 'l'}, 4, ErrCorrupt},
+		{"range to nothing", []byte{1, 0, 1, 3, 1, 'k', 0}, 6, ErrCorrupt},
+		{"empty range", []byte{1, 0, 1, 3, 1, 'k', 1, 'k'}, 6, ErrCorrupt},
+		{"ranges that touch", []byte{1, 0, 2, 3, 1, 'k', 1, 'l', 3, 1, 'l', 1, 'm'}, 8, ErrCorrupt},
+		{"ranges that fall", []byte{1, 0, 2, 3, 1, 'k', 1, 'l', 3, 1, 'a', 1, 'b'}, 8, ErrCorrupt},
+		{"range behind a put", []byte{1, 0, 2, 1, 1, 'k', 0, 3, 1, 'a', 1, 'b'}, 7, ErrCorrupt},
 		{"empty key", []byte{1, 0, 1, 2, 0}, 4, ErrCorrupt},
 		{"key beyond", []byte{1, 0, 1, 2, 2, 'k'}, 4, ErrCorrupt},
 		{"key above the limit", []byte{1, 0, 1, 2, 0x81, 0x80, 4, 'k'}, 4, ErrCorrupt},
@@ -282,11 +303,7 @@ func FuzzDecode(f *testing.F) {
 		var b Batch
 		n := 0
 		for ; r.Next(); n++ {
-			if r.Kind() == base.KindPut {
-				require.NoError(t, b.Put(r.Key(), r.Value()))
-			} else {
-				require.NoError(t, b.Delete(r.Key()))
-			}
+			require.NoError(t, b.Append(r.Kind(), r.Key(), r.Value()))
 		}
 		require.Equal(t, r.Len(), n)
 		enc := b.Bytes()

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -77,10 +78,23 @@ func Decode(rec []byte) (Reader, error) {
 		return Reader{}, corrupt(fixedSize, "count: "+reason)
 	}
 	off := first
+	spans, end := true, []byte(nil) // end of the last range delete
 	for range count {
+		at := off
+		var o operation
 		var bad int
-		if _, off, bad, reason = parseOp(rec, off); reason != "" {
+		if o, off, bad, reason = parseOp(rec, off); reason != "" {
 			return Reader{}, corrupt(bad, reason)
+		}
+		switch {
+		case o.kind != base.KindRangeDelete:
+			spans = false
+		case !spans:
+			return Reader{}, corrupt(at, "range delete behind another operation")
+		case bytes.Compare(end, o.key) >= 0:
+			return Reader{}, corrupt(at, "range delete not above the one before")
+		default:
+			end = o.value
 		}
 	}
 	if off != len(rec) {
@@ -107,11 +121,13 @@ func (r *Reader) Next() bool {
 // Kind returns the kind of the current operation.
 func (r *Reader) Kind() base.Kind { return r.cur.kind }
 
-// Key returns the key of the current operation, a part of the record.
+// Key returns the key of the current operation, a part of the record: of a
+// range delete the lower bound, which it covers.
 func (r *Reader) Key() []byte { return r.cur.key }
 
 // Value returns the value of the current operation, a part of the record: not
-// nil for a put, though it may be empty, and nil for a delete.
+// nil for a put, though it may be empty, and nil for a delete. Of a range
+// delete it is the upper bound, which is above Key and not covered.
 func (r *Reader) Value() []byte { return r.cur.value }
 
 // parseOp reads the operation at off and returns it with the offset of the
@@ -121,7 +137,7 @@ func parseOp(rec []byte, off int) (o operation, next, bad int, reason string) {
 		return o, 0, off, "fewer operations than counted"
 	}
 	o.kind = base.Kind(rec[off])
-	if o.kind != base.KindPut && o.kind != base.KindDelete {
+	if o.kind < base.KindPut || o.kind > base.KindRangeDelete {
 		return o, 0, off, "unknown kind of operation"
 	}
 	off++
@@ -147,10 +163,15 @@ func parseOp(rec []byte, off int) (o operation, next, bad int, reason string) {
 		return o, 0, off, reason
 	case n > base.MaxValueSize:
 		return o, 0, off, "value above the limit"
+	case o.kind == base.KindRangeDelete && n > base.MaxKeySize:
+		return o, 0, off, "key above the limit"
 	case n > len(rec)-at:
 		return o, 0, off, "value longer than the record"
 	}
 	o.value = rec[at : at+n : at+n]
+	if o.kind == base.KindRangeDelete && bytes.Compare(o.key, o.value) >= 0 {
+		return o, 0, off, "empty range"
+	}
 	return o, at + n, 0, ""
 }
 

@@ -22,7 +22,7 @@ const golden = "testdata/batch_v1.golden"
 
 type story struct {
 	name string
-	ops  []string // "put key value" or "delete key"; key or value "*n" is n times 'x'
+	ops  []string // "put key value", "delete key" or "range lo hi"; a word "*n" is n times 'x'
 }
 
 func stories() []story {
@@ -33,6 +33,12 @@ func stories() []story {
 		{"later operations win, in the order of the last writes",
 			[]string{"put a 1", "put b 2", "delete c", "put a 3", "delete b"}},
 		{"lengths of two bytes", []string{"put *128 *130"}},
+		{"the example of a range delete", []string{"range b cc", "put c "}},
+		{"a range delete takes what is before it, and comes first",
+			[]string{"put a 1", "put b 2", "delete c", "put d 3", "range b d", "put c 4"}},
+		{"range deletes are joined where they overlap or touch",
+			[]string{"range p q", "range b d", "put e 1", "range c f", "put g 2", "range f g", "range x x"}},
+		{"a range delete alone, of two bytes' length", []string{"range a *130"}},
 	}
 }
 
@@ -48,10 +54,13 @@ func (s story) build(t testing.TB) *Batch {
 	b := new(Batch)
 	for _, o := range s.ops {
 		f := strings.SplitN(o, " ", 3)
-		if f[0] == "put" {
+		switch f[0] {
+		case "put":
 			require.NoError(t, b.Put(word(f[1]), word(f[2])))
-		} else {
+		case "delete":
 			require.NoError(t, b.Delete(word(f[1])))
+		default:
+			require.NoError(t, b.DeleteRange(word(f[1]), word(f[2])))
 		}
 	}
 	return b

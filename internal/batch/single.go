@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"sync"
@@ -28,6 +29,19 @@ func AppendDelete(dst, key []byte) ([]byte, error) {
 		return dst, err
 	}
 	return appendOp(append(dst, version, 0, 1), base.KindDelete, key, nil), nil
+}
+
+// AppendDeleteRange appends to dst the encoding of a batch that only deletes
+// the keys from lo to before hi, and returns the longer slice; see AppendPut.
+// If lo is not below hi it is a batch of no operations.
+func AppendDeleteRange(dst, lo, hi []byte) ([]byte, error) {
+	if err := checkRange(lo, hi); err != nil {
+		return dst, err
+	}
+	if bytes.Compare(lo, hi) >= 0 {
+		return append(dst, version, 0, 0), nil
+	}
+	return appendOp(append(dst, version, 0, 1), base.KindRangeDelete, lo, hi), nil
 }
 
 // keepMax is the largest buffer that goes back to the pool, in bytes: one
@@ -60,12 +74,25 @@ func checkKey(key []byte) error {
 	return nil
 }
 
-// appendOp appends the encoding of one operation that was checked.
+// checkRange looks at the bounds one by one. Only the upper one may be empty:
+// then the range is.
+func checkRange(lo, hi []byte) error {
+	if err := checkKey(lo); err != nil {
+		return err
+	}
+	if len(hi) > base.MaxKeySize {
+		return &LimitError{"key", len(hi), base.MaxKeySize}
+	}
+	return nil
+}
+
+// appendOp appends the encoding of one operation that was checked; a range
+// delete has its upper bound as value.
 func appendOp(dst []byte, kind base.Kind, key, value []byte) []byte {
 	dst = append(dst, byte(kind))
 	dst = binary.AppendUvarint(dst, uint64(len(key)))
 	dst = append(dst, key...)
-	if kind == base.KindPut {
+	if kind != base.KindDelete {
 		dst = binary.AppendUvarint(dst, uint64(len(value)))
 		dst = append(dst, value...)
 	}
@@ -74,7 +101,7 @@ func appendOp(dst []byte, kind base.Kind, key, value []byte) []byte {
 
 func opSize(kind base.Kind, key, value []byte) int {
 	n := 1 + uvarintLen(len(key)) + len(key)
-	if kind == base.KindPut {
+	if kind != base.KindDelete {
 		n += uvarintLen(len(value)) + len(value)
 	}
 	return n

@@ -52,43 +52,49 @@ func TestVisibleModel(t *testing.T) {
 		lo, hi := bound(rng), bound(rng)
 		want := visible(all, lsn, lo, hi)
 		it := NewVisible(New(iters...), lsn, lo, hi)
-		pos := -1
-		for range 100 {
-			key := fmt.Sprintf("k%02d", rng.IntN(31))
-			if it.Valid() && rng.IntN(2) == 0 {
-				key = string(it.Key())
-			}
-			at := sort.Search(len(want), func(i int) bool { return want[i].key >= key })
-			stood := pos >= 0 && pos < len(want)
-			var ok bool
-			switch rng.IntN(14) {
-			case 0:
-				pos, ok = 0, it.First()
-			case 1:
-				pos, ok = len(want)-1, it.Last()
-			case 2:
-				pos, ok = at, it.SeekGE([]byte(key))
-			case 3:
-				pos, ok = at-1, it.SeekLT([]byte(key))
-			case 4, 5, 6, 7, 8:
-				if ok = it.Next(); stood {
-					pos++
-				}
-			default:
-				if ok = it.Prev(); stood {
-					pos--
-				}
-			}
-			require.NoError(t, it.Err())
-			if pos < 0 || pos >= len(want) {
-				require.False(t, ok)
-				require.False(t, it.Valid())
-				continue
-			}
-			require.True(t, ok)
-			require.Equal(t, want[pos], shown(it))
-		}
+		roam(t, rng, it, want, 100)
 		require.NoError(t, it.Close())
+	}
+}
+
+// roam makes n random moves of it, which should show want.
+func roam(t *testing.T, rng *rand.Rand, it *Visible, want []ver, n int) {
+	t.Helper()
+	pos := -1
+	for range n {
+		key := fmt.Sprintf("k%02d", rng.IntN(31))
+		if it.Valid() && rng.IntN(2) == 0 {
+			key = string(it.Key())
+		}
+		at := sort.Search(len(want), func(i int) bool { return want[i].key >= key })
+		stood := pos >= 0 && pos < len(want)
+		var ok bool
+		switch rng.IntN(14) {
+		case 0:
+			pos, ok = 0, it.First()
+		case 1:
+			pos, ok = len(want)-1, it.Last()
+		case 2:
+			pos, ok = at, it.SeekGE([]byte(key))
+		case 3:
+			pos, ok = at-1, it.SeekLT([]byte(key))
+		case 4, 5, 6, 7, 8:
+			if ok = it.Next(); stood {
+				pos++
+			}
+		default:
+			if ok = it.Prev(); stood {
+				pos--
+			}
+		}
+		require.NoError(t, it.Err())
+		if pos < 0 || pos >= len(want) {
+			require.False(t, ok)
+			require.False(t, it.Valid())
+			continue
+		}
+		require.True(t, ok)
+		require.Equal(t, want[pos], shown(it))
 	}
 }
 

@@ -281,10 +281,10 @@ func (db *DB) settleOne(ctx context.Context) error {
 	old := v.frozen[len(v.frozen)-1]
 	cfg := &checkpoint.Config{
 		FS: db.opts.FS, Dir: db.dir, Manifest: db.man, Writer: db.opts.writer(), Reader: db.cfg.Segment,
-		Sync:      func(ctx context.Context, lsn base.LSN) error { return db.syncThrough(ctx, lsn) },
-		KeepAbove: min(db.pipe.Visible(), old.high),
+		Sync:  func(ctx context.Context, lsn base.LSN) error { return db.syncThrough(ctx, lsn) },
+		Above: min(db.pipe.Visible(), old.high),
 	}
-	r, err := checkpoint.Settle(ctx, cfg, old.table, old.high)
+	r, _, err := checkpoint.Settle(ctx, cfg, old.table, old.high)
 	if err != nil {
 		if merr := db.man.Err(); merr != nil {
 			db.log.Poison(merr) // nothing can be settled any more

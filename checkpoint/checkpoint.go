@@ -5,17 +5,20 @@
 // written and synced; its directory is synced; one manifest edit lists the
 // segment and moves the replay start. A crash before the edit leaves a file
 // that nothing names, which the next open removes.
+//
+// What no reader can see is not settled: versions that newer ones or range
+// deletes hide, and deletes of keys that no live segment can hold. Of a queue
+// that is shorter than a memtable nothing is ever written but the log.
 package checkpoint
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 
+	"github.com/forebaydb/forebay/compaction"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/merge"
+	"github.com/forebaydb/forebay/internal/rangedel"
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/memtable"
 	"github.com/forebaydb/forebay/segment"
@@ -29,111 +32,87 @@ type Config struct {
 	Manifest *manifest.Manifest
 	// Sync makes the log durable through an LSN.
 	Sync func(ctx context.Context, lsn base.LSN) error
-	// KeepAbove is an LSN below which no reader is or will be: of each key, the
-	// versions below the newest at or below it are dropped.
-	KeepAbove base.LSN
+	// Snapshots, ascending, and Above say which readers there are and will be:
+	// at the LSN of each snapshot, and at Above and higher. A snapshot that is
+	// made later is at or above Above.
+	Snapshots []base.LSN
+	Above     base.LSN
 	// Writer configures the segment, Reader its reader.
 	Writer segment.WriterOptions
 	Reader segment.Options
 }
 
 // Settle settles a table that nobody writes to any more, whose highest LSN is
-// at most high, with nothing between its LSNs and high in any other table. It
-// returns a reader of the new segment, or nil when the table was empty. After an
-// error nothing has changed, unless it is the manifest's: then, as after every
-// error of a manifest, nothing can be settled until the store is opened again.
-func Settle(ctx context.Context, cfg *Config, table *memtable.Table, high base.LSN) (*segment.Reader, error) {
+// at most high, with nothing between its LSNs and high in any other table, and
+// nothing below them outside of the segments that the manifest lists. It returns
+// a reader of the new segment, which is the caller's, and what the manifest says
+// of it; nil when nothing was to be settled, so that only the replay start
+// moved. Compactions may run at the same time. After an error nothing has
+// changed, unless it is the manifest's: then, as after every error of a
+// manifest, nothing can be settled until the store is opened again.
+func Settle(ctx context.Context, cfg *Config, table *memtable.Table, high base.LSN) (*segment.Reader, manifest.Segment, error) {
+	none := manifest.Segment{}
 	if err := cfg.Manifest.Err(); err != nil {
-		return nil, fmt.Errorf("checkpoint: %w", err)
+		return nil, none, fmt.Errorf("checkpoint: %w", err)
 	}
 	if err := cfg.Sync(ctx, high); err != nil {
-		return nil, fmt.Errorf("checkpoint: sync the log through %d: %w", high, err)
+		return nil, none, fmt.Errorf("checkpoint: sync the log through %d: %w", high, err)
 	}
-	edit := manifest.Edit{ReplayStart: high + 1}
-	var r *segment.Reader
-	if table.Len() > 0 {
-		meta, reader, err := settle(ctx, cfg, table)
-		if err != nil {
-			return nil, err
-		}
-		r = reader
-		edit.Add = []manifest.Segment{{Number: meta.Number, Size: meta.Size, Count: meta.Count, Tombstones: meta.Tombstones, RangeDeletes: meta.RangeDeletes, MinLSN: meta.MinLSN, MaxLSN: meta.MaxLSN, Hash: meta.Hash, Lo: meta.Lo, Hi: meta.Hi}}
+	segs, readers, err := settle(ctx, cfg, table)
+	if err != nil {
+		return nil, none, fmt.Errorf("checkpoint: %w", err)
 	}
-	if err := cfg.Manifest.Apply(&edit); err != nil {
+	if err := cfg.Manifest.Apply(&manifest.Edit{ReplayStart: high + 1, Add: segs}); err != nil {
 		// Whether the edit counts the next open will tell: the file stays.
-		if r != nil {
+		for _, r := range readers {
 			r.Close()
 		}
-		return nil, fmt.Errorf("checkpoint: %w", err)
+		return nil, none, fmt.Errorf("checkpoint: %w", err)
 	}
-	return r, nil
+	if len(readers) == 0 {
+		return nil, none, nil
+	}
+	return readers[0], segs[0], nil
 }
 
-// settle makes the segment's file and opens it: what cannot be opened must not
-// be listed.
-func settle(ctx context.Context, cfg *Config, table *memtable.Table) (segment.Meta, *segment.Reader, error) {
-	f, number, err := create(cfg)
-	if err != nil {
-		return segment.Meta{}, nil, fmt.Errorf("checkpoint: %w", err)
+// settle makes the segment, or none, and opens it: what cannot be opened must
+// not be listed.
+func settle(ctx context.Context, cfg *Config, table *memtable.Table) ([]manifest.Segment, []*segment.Reader, error) {
+	out := compaction.NewOutput(compaction.Files{
+		FS: cfg.FS, Dir: cfg.Dir, Store: cfg.Manifest.StoreID(), Next: cfg.Manifest.NextSegment, Writer: cfg.Writer, Reader: cfg.Reader,
+	}, 0)
+	if err := write(ctx, cfg, table, out); err != nil {
+		out.Abort()
+		return nil, nil, err
 	}
-	path := filepath.Join(cfg.Dir, segment.FileName(number))
-	id := segment.ID{Store: cfg.Manifest.StoreID(), Number: number}
-	meta, err := write(ctx, cfg, table, f, id)
-	if err == nil {
-		var rf vfs.File
-		if rf, err = cfg.FS.Open(path, vfs.ReadOnly); err == nil {
-			var r *segment.Reader
-			if r, err = segment.Open(rf, path, id, cfg.Reader); err == nil {
-				return meta, r, nil
-			}
-			rf.Close()
-		}
-	}
-	cfg.FS.Remove(path) // best effort: the next open removes what nothing names
-	return meta, nil, fmt.Errorf("checkpoint: segment %d: %w", number, err)
+	return out.Finish()
 }
 
-// create makes a file under a number that was never used. A file of that name
-// is somebody else's, and stays.
-func create(cfg *Config) (vfs.File, uint64, error) {
-	for {
-		number, err := cfg.Manifest.NextSegment()
-		if err != nil {
-			return nil, 0, err
-		}
-		f, err := cfg.FS.Create(filepath.Join(cfg.Dir, segment.FileName(number)), vfs.ReadWrite)
-		if !errors.Is(err, fs.ErrExist) {
-			return f, number, err
-		}
-	}
-}
-
-// write writes and syncs the segment, closes its file and syncs its directory.
-func write(ctx context.Context, cfg *Config, table *memtable.Table, f vfs.File, id segment.ID) (meta segment.Meta, err error) {
-	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-		if err == nil {
-			err = cfg.FS.SyncDir(cfg.Dir)
-		}
-	}()
-	w, err := segment.NewWriter(f, id, cfg.Writer)
-	if err != nil {
-		return meta, err
-	}
-	it := merge.Compact(table.NewIter(), nil, merge.Keep{Above: cfg.KeepAbove})
+// write writes what remains of the table. The manifest lists all that is older;
+// a compaction that replaces some of it meanwhile adds no key to it.
+func write(ctx context.Context, cfg *Config, table *memtable.Table, out *compaction.Output) error {
+	below := compaction.NewBelow(cfg.Manifest.State().Segments)
+	keep := below.Keep(merge.Keep{Snapshots: cfg.Snapshots, Above: cfg.Above})
+	dels := rangeDeletes(table)
+	it := merge.Compact(table.NewIter(), dels, keep)
 	defer it.Close()
 	for ok, n := it.First(), 0; ok; ok, n = it.Next(), n+1 {
 		if n%1024 == 0 && ctx.Err() != nil {
-			return meta, ctx.Err()
+			return ctx.Err()
 		}
-		if err := w.Add(it.Key(), it.LSN(), it.Kind(), it.Value()); err != nil {
-			return meta, err
+		if err := out.Add(it.Key(), it.LSN(), it.Kind(), it.Value()); err != nil {
+			return err
 		}
 	}
 	if err := it.Err(); err != nil {
-		return meta, err
+		return err
 	}
-	return w.Finish()
+	return out.Cut(keep.Dels(dels))
+}
+
+func rangeDeletes(table *memtable.Table) *rangedel.Set {
+	if t, ok := any(table).(interface{ RangeDeletes() *rangedel.Set }); ok {
+		return t.RangeDeletes()
+	}
+	return nil
 }

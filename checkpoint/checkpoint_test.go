@@ -23,7 +23,7 @@ func setUp(t *testing.T, fs vfs.FS) *Config {
 	m, err := manifest.Load(fs, "db")
 	require.ErrorIs(t, err, manifest.ErrNone)
 	require.NoError(t, m.Writable(fs, "db", rand.Reader))
-	return &Config{FS: fs, Dir: "db", Manifest: m, Sync: func(context.Context, base.LSN) error { return nil }, KeepAbove: base.MaxLSN - 1}
+	return &Config{FS: fs, Dir: "db", Manifest: m, Sync: func(context.Context, base.LSN) error { return nil }, Above: base.MaxLSN - 1}
 }
 
 func filled(t *testing.T) *memtable.Table {
@@ -40,7 +40,7 @@ func TestSettleListsASegmentAndMovesReplay(t *testing.T) {
 	cfg := setUp(t, mem)
 	synced := base.LSN(0)
 	cfg.Sync = func(_ context.Context, lsn base.LSN) error { synced = lsn; return nil }
-	r, err := Settle(context.Background(), cfg, filled(t), 10)
+	r, _, err := Settle(context.Background(), cfg, filled(t), 10)
 	require.NoError(t, err)
 	require.Equal(t, base.LSN(10), synced, "the log is synced first")
 	s := cfg.Manifest.State()
@@ -59,7 +59,7 @@ func TestSettleListsASegmentAndMovesReplay(t *testing.T) {
 
 func TestSettleEmptyTableMovesReplayAlone(t *testing.T) {
 	cfg := setUp(t, vfs.NewMem())
-	r, err := Settle(context.Background(), cfg, memtable.New(0), 7)
+	r, _, err := Settle(context.Background(), cfg, memtable.New(0), 7)
 	require.NoError(t, err)
 	require.Nil(t, r)
 	require.Equal(t, base.LSN(8), cfg.Manifest.State().ReplayStart)
@@ -70,7 +70,7 @@ func TestSettleNothingWhenTheLogIsPoisoned(t *testing.T) {
 	cfg := setUp(t, mem)
 	poisoned := errors.New("poisoned")
 	cfg.Sync = func(context.Context, base.LSN) error { return poisoned }
-	_, err := Settle(context.Background(), cfg, filled(t), 10)
+	_, _, err := Settle(context.Background(), cfg, filled(t), 10)
 	require.ErrorIs(t, err, poisoned)
 	require.Equal(t, base.LSN(1), cfg.Manifest.State().ReplayStart)
 	requireNoSegments(t, mem)
@@ -97,7 +97,7 @@ func TestEveryFailure(t *testing.T) {
 			in := vfs.NewInjector(mem)
 			cfg.FS = in
 			rule := in.Add(vfs.Rule{K: k, Err: e})
-			r, err := Settle(context.Background(), cfg, filled(t), 10)
+			r, _, err := Settle(context.Background(), cfg, filled(t), 10)
 			if rule.Hits() == 0 {
 				require.NoError(t, err)
 				require.Greater(t, k, 5)
@@ -106,7 +106,7 @@ func TestEveryFailure(t *testing.T) {
 			if err != nil {
 				require.ErrorIs(t, err, e)
 				require.Empty(t, cfg.Manifest.State().Segments)
-				r, err = Settle(context.Background(), cfg, filled(t), 10)
+				r, _, err = Settle(context.Background(), cfg, filled(t), 10)
 			}
 			require.NoError(t, err, "second try, call %d", k)
 			require.Len(t, cfg.Manifest.State().Segments, 1)
@@ -120,7 +120,7 @@ func TestSettleStopsWithItsContext(t *testing.T) {
 	cfg := setUp(t, mem)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := Settle(ctx, cfg, filled(t), 10)
+	_, _, err := Settle(ctx, cfg, filled(t), 10)
 	require.ErrorIs(t, err, context.Canceled)
 	requireNoSegments(t, mem)
 }

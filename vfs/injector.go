@@ -283,8 +283,17 @@ func (in *Injector) SyncDir(dir string) error {
 
 // Lock is FS.Lock.
 func (in *Injector) Lock(name string) (io.Closer, error) {
+	return in.lockWith(CallLock, in.fs.Lock, name)
+}
+
+// LockShared is FS.LockShared.
+func (in *Injector) LockShared(name string) (io.Closer, error) {
+	return in.lockWith(CallLockShared, in.fs.LockShared, name)
+}
+
+func (in *Injector) lockWith(call Call, lock func(string) (io.Closer, error), name string) (io.Closer, error) {
 	var c io.Closer
-	err := in.do(CallLock, func() (err error) { c, err = in.fs.Lock(name); return err }, name)
+	err := in.do(call, func() (err error) { c, err = lock(name); return err }, name)
 	if err != nil {
 		if c != nil {
 			c.Close()

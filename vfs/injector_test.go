@@ -26,14 +26,21 @@ func workload(fsys FS) error {
 	}
 	_, err = f.WriteAt([]byte(strings.Repeat("x", 100)), 0)
 	err = errors.Join(err, f.Zero(100, 100), f.SyncData(), f.Sync(), f.Close())
-	return errors.Join(err, fsys.Rename("d/tmp", "d/a"), fsys.SyncDir("d"), fsys.Remove("d/a"), l.Close())
+	err = errors.Join(err, fsys.Rename("d/tmp", "d/a"), fsys.SyncDir("d"), fsys.Remove("d/a"), l.Close())
+	if err != nil {
+		return err
+	}
+	if l, err = fsys.LockShared("d/LOCK"); err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 func TestEveryCallCanFail(t *testing.T) {
 	in := NewInjector(NewMem())
 	require.NoError(t, workload(in))
 	total := in.Count(CallNone)
-	require.Equal(t, 12, total)
+	require.Equal(t, 14, total)
 	require.Equal(t, 1, in.Count(CallWrite))
 	in.ResetCounts()
 	require.Zero(t, in.Count(CallNone))

@@ -64,7 +64,8 @@ type entryOp struct {
 
 type openCount struct {
 	handles int32
-	locked  bool
+	locked  bool  // the exclusive lock is held
+	readers int32 // how many hold a shared one
 }
 
 type orphan struct {

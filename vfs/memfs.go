@@ -199,7 +199,9 @@ type memLock struct {
 	m    *Mem
 	ino  int32
 	name string
-	done bool // guarded by m.mu
+	// shared tells which of the two locks it is.
+	shared bool
+	done   bool // guarded by m.mu
 }
 
 // Lock is FS.Lock.
@@ -214,7 +216,7 @@ func (m *Mem) Lock(name string) (io.Closer, error) {
 		made = err == nil
 	case err == nil && m.inodes[ino].dir:
 		err = ErrNotRegular
-	case err == nil && m.counts(ino).locked:
+	case err == nil && (m.counts(ino).locked || m.counts(ino).readers > 0):
 		err = ErrLocked
 	}
 	if err == nil {
@@ -229,6 +231,26 @@ func (m *Mem) Lock(name string) (io.Closer, error) {
 	return &memLock{m: m, ino: ino, name: name}, nil
 }
 
+// LockShared is FS.LockShared.
+func (m *Mem) LockShared(name string) (io.Closer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ino, err := m.lookup(memName(name))
+	switch {
+	case err == nil && m.inodes[ino].dir:
+		err = ErrNotRegular
+	case err == nil && m.counts(ino).locked:
+		err = ErrLocked
+	}
+	if err != nil {
+		return nil, memErr("lock", name, err)
+	}
+	c := m.counts(ino)
+	c.readers++
+	c.handles++
+	return &memLock{m: m, ino: ino, name: name, shared: true}, nil
+}
+
 func (l *memLock) Close() error {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
@@ -236,7 +258,11 @@ func (l *memLock) Close() error {
 		return memErr("unlock", l.name, fs.ErrClosed)
 	}
 	l.done = true
-	l.m.counts(l.ino).locked = false
+	if c := l.m.counts(l.ino); l.shared {
+		c.readers--
+	} else {
+		c.locked = false
+	}
 	l.m.release(l.ino)
 	return nil
 }

@@ -85,7 +85,8 @@ func (osFS) Stat(name string) (Info, error) {
 
 func (osFS) SyncDir(dir string) error { return syncDir(dir) }
 
-func (osFS) Lock(name string) (io.Closer, error) { return lockOS(name) }
+func (osFS) Lock(name string) (io.Closer, error)       { return lockOS(name, false) }
+func (osFS) LockShared(name string) (io.Closer, error) { return lockOS(name, true) }
 
 // checkRegular closes f and returns an error where it is not a plain file.
 func checkRegular(op, name string, f *os.File) error {

@@ -42,30 +42,40 @@ func syncDir(dir string) error {
 }
 
 var (
-	heldMu sync.Mutex // guards held
-	held   = map[string]bool{}
+	heldMu sync.Mutex         // guards held
+	held   = map[string]int{} // how many hold a shared lock; exclusive is the exclusive one
 )
+
+const exclusive = -1
 
 type heldLock struct {
 	f    *os.File
 	path string
 }
 
-func lockOS(name string) (io.Closer, error) {
+// lockOS takes a lock of the file name: the exclusive one, of a file that it
+// makes if needed, or a shared one, of a file that it only reads.
+func lockOS(name string, shared bool) (io.Closer, error) {
+	flag, mode := os.O_RDWR|os.O_CREATE, ReadWrite
+	if shared {
+		flag, mode = os.O_RDONLY, ReadOnly
+	}
 	path, err := filepath.Abs(name)
 	if err != nil {
 		return nil, err
 	}
 	heldMu.Lock()
 	defer heldMu.Unlock()
-	if held[path] {
+	if n := held[path]; n == exclusive || n > 0 && !shared {
 		return nil, &fs.PathError{Op: "lock", Path: name, Err: ErrLocked}
 	}
-	f, err := openOS("lock", name, os.O_RDWR|os.O_CREATE, ReadWrite)
+	f, err := openOS("lock", name, flag, mode)
 	if err != nil {
 		return nil, err
 	}
-	held[path] = true
+	if held[path]++; !shared {
+		held[path] = exclusive
+	}
 	return &heldLock{f: f, path: path}, nil
 }
 
@@ -74,7 +84,9 @@ func (l *heldLock) Close() error {
 	defer heldMu.Unlock()
 	err := l.f.Close()
 	if err == nil {
-		delete(held, l.path)
+		if held[l.path]--; held[l.path] <= 0 { // the last one, or the exclusive one
+			delete(held, l.path)
+		}
 	}
 	return err
 }

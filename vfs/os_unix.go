@@ -79,14 +79,20 @@ func syncDir(dir string) error {
 	return errors.Join(err, d.Close())
 }
 
-func lockOS(name string) (io.Closer, error) {
+// lockOS takes a lock of the file name: the exclusive one, of a file that it
+// makes if needed, or a shared one, of a file that it only reads.
+func lockOS(name string, shared bool) (io.Closer, error) {
 	const tries = 16
+	flag, mode, how := os.O_RDWR|os.O_CREATE, ReadWrite, unix.LOCK_EX
+	if shared {
+		flag, mode, how = os.O_RDONLY, ReadOnly, unix.LOCK_SH
+	}
 	for range tries {
-		f, err := openOS("lock", name, os.O_RDWR|os.O_CREATE, ReadWrite)
+		f, err := openOS("lock", name, flag, mode)
 		if err != nil {
 			return nil, err
 		}
-		err = control("lock", f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+		err = control("lock", f, func(fd int) error { return unix.Flock(fd, how|unix.LOCK_NB) })
 		if err != nil {
 			f.Close()
 			if errors.Is(err, unix.EWOULDBLOCK) {

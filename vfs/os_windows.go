@@ -67,12 +67,18 @@ func syncDir(dir string) error {
 	return err
 }
 
-func lockOS(name string) (io.Closer, error) {
-	f, err := openOS("lock", name, os.O_RDWR|os.O_CREATE, ReadWrite)
+// lockOS takes a lock of the file name: the exclusive one, of a file that it
+// makes if needed, or a shared one, of a file that it only reads.
+func lockOS(name string, shared bool) (io.Closer, error) {
+	flag, mode := os.O_RDWR|os.O_CREATE, ReadWrite
+	flags := uint32(windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY)
+	if shared {
+		flag, mode, flags = os.O_RDONLY, ReadOnly, windows.LOCKFILE_FAIL_IMMEDIATELY
+	}
+	f, err := openOS("lock", name, flag, mode)
 	if err != nil {
 		return nil, err
 	}
-	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
 	err = windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, new(windows.Overlapped))
 	if err != nil {
 		f.Close()

@@ -163,8 +163,17 @@ func (r *Recorder) SyncDir(dir string) error {
 
 // Lock is FS.Lock.
 func (r *Recorder) Lock(name string) (io.Closer, error) {
-	e := r.begin(CallLock, name)
-	c, err := r.fs.Lock(name)
+	return r.lockWith(CallLock, r.fs.Lock, name)
+}
+
+// LockShared is FS.LockShared.
+func (r *Recorder) LockShared(name string) (io.Closer, error) {
+	return r.lockWith(CallLockShared, r.fs.LockShared, name)
+}
+
+func (r *Recorder) lockWith(call Call, lock func(string) (io.Closer, error), name string) (io.Closer, error) {
+	e := r.begin(call, name)
+	c, err := lock(name)
 	e.Err = err
 	r.end(e)
 	if err != nil {

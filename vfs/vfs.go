@@ -12,17 +12,17 @@ import (
 	"unsafe"
 )
 
-// ErrLocked is returned by FS.Lock when somebody holds the lock already, in
-// this process or in another. Lock never waits.
+// ErrLocked is returned by FS.Lock and FS.LockShared when somebody holds a lock
+// that excludes it, in this process or in another. Neither ever waits.
 var ErrLocked = errors.New("vfs: locked by another open")
 
 // ErrUnsupported is returned for a Mode that the platform or the file system
 // cannot give (Direct on a file system without O_DIRECT, say).
 var ErrUnsupported = errors.New("vfs: not supported here")
 
-// ErrNotRegular is returned by Open, Create and Lock for a name that is a
-// symbolic link, a directory, a pipe or anything else but a plain file. None of
-// them ever follows a link at the end of the name.
+// ErrNotRegular is returned by Open, Create, Lock and LockShared for a name that
+// is a symbolic link, a directory, a pipe or anything else but a plain file. None
+// of them ever follows a link at the end of the name.
 var ErrNotRegular = errors.New("vfs: not a regular file")
 
 // Mode says how a file is opened. The modes are flags.
@@ -86,6 +86,12 @@ type FS interface {
 	// with ErrLocked. Close of the result gives it back. The lock dies with
 	// the process.
 	Lock(name string) (io.Closer, error)
+	// LockShared takes the shared lock of a file that exists, at once or with
+	// ErrLocked: any number may hold it together, and nobody holds it while
+	// somebody has the exclusive one. It writes nothing, so that a directory
+	// that may only be read will do. Close of the result gives it back. The lock
+	// dies with the process.
+	LockShared(name string) (io.Closer, error)
 }
 
 // File is an open file. ReadAt and WriteAt may be called at once from many

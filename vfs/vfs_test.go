@@ -164,6 +164,8 @@ func TestNames(t *testing.T) {
 		}
 		_, err = fsys.Lock(at("d"))
 		require.ErrorIs(t, err, ErrNotRegular)
+		_, err = fsys.LockShared(at("d"))
+		require.ErrorIs(t, err, ErrNotRegular)
 
 		require.Error(t, fsys.Remove(at("d/e")), "not empty")
 		require.NoError(t, fsys.Remove(at("d/e/f")))
@@ -242,6 +244,51 @@ func TestLock(t *testing.T) {
 		_, err = fsys.Lock(filepath.Join(dir, "no", "LOCK"))
 		require.ErrorIs(t, err, fs.ErrNotExist)
 	})
+}
+
+func TestLockShared(t *testing.T) {
+	eachFS(t, func(t *testing.T, fsys FS, dir string) {
+		name := filepath.Join(dir, "LOCK")
+		_, err := fsys.LockShared(name)
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		_, err = fsys.Stat(name)
+		require.ErrorIs(t, err, fs.ErrNotExist, "nothing is made")
+		_, err = fsys.LockShared(filepath.Join(dir, "no", "LOCK"))
+		require.ErrorIs(t, err, fs.ErrNotExist)
+
+		x, err := fsys.Lock(name)
+		require.NoError(t, err)
+		_, err = fsys.LockShared(name)
+		require.ErrorIs(t, err, ErrLocked)
+		require.NoError(t, x.Close())
+
+		a, err := fsys.LockShared(name)
+		require.NoError(t, err)
+		b, err := fsys.LockShared(name)
+		require.NoError(t, err)
+		_, err = fsys.Lock(name)
+		require.ErrorIs(t, err, ErrLocked)
+		require.NoError(t, a.Close())
+		require.Error(t, a.Close(), "given back twice")
+		_, err = fsys.Lock(name)
+		require.ErrorIs(t, err, ErrLocked, "one is still held")
+		require.NoError(t, b.Close())
+		x, err = fsys.Lock(name)
+		require.NoError(t, err)
+		require.NoError(t, x.Close())
+	})
+}
+
+// A reader needs no right to write, neither to the file nor to its directory.
+func TestOSLockSharedReadOnly(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "LOCK")
+	require.NoError(t, os.WriteFile(name, nil, 0o400))
+	require.NoError(t, os.Chmod(dir, 0o500))
+	t.Cleanup(func() { os.Chmod(dir, 0o700) })
+	l, err := OS().LockShared(name)
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
 }
 
 func TestModes(t *testing.T) {
@@ -352,6 +399,8 @@ func TestOSRefusesLinks(t *testing.T) {
 		require.ErrorIs(t, err, fs.ErrExist)
 		_, err = fsys.Lock(at(name))
 		require.ErrorIs(t, err, ErrNotRegular)
+		_, err = fsys.LockShared(at(name))
+		require.ErrorIs(t, err, ErrNotRegular)
 		info, err := fsys.Stat(at(name))
 		require.NoError(t, err)
 		require.False(t, info.Regular || info.Dir)
@@ -363,6 +412,8 @@ func TestOSRefusesLinks(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.Link(at("a"), at("hard")))
 	_, err = fsys.Lock(at("hard"))
+	require.ErrorIs(t, err, ErrLocked)
+	_, err = fsys.LockShared(at("hard"))
 	require.ErrorIs(t, err, ErrLocked)
 	require.NoError(t, l.Close())
 }

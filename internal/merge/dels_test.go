@@ -90,7 +90,7 @@ type skipIter struct {
 
 func (s *skipIter) SkipBelow(until []byte, lsn base.LSN) bool {
 	at := s.pos
-	for at < len(s.vs) && s.vs[at].key < string(until) && s.vs[at].lsn < lsn && (at == s.pos || s.rng.IntN(10) > 0) {
+	for at < len(s.vs) && s.vs[at].key < string(until) && s.vs[at].lsn < lsn && s.rng.IntN(10) > 0 {
 		at++
 	}
 	return s.stand(at)
@@ -98,7 +98,7 @@ func (s *skipIter) SkipBelow(until []byte, lsn base.LSN) bool {
 
 func (s *skipIter) SkipBelowBack(until []byte, lsn base.LSN) bool {
 	at := s.pos
-	for at >= 0 && s.vs[at].key >= string(until) && s.vs[at].lsn < lsn && (at == s.pos || s.rng.IntN(10) > 0) {
+	for at >= 0 && s.vs[at].key >= string(until) && s.vs[at].lsn < lsn && s.rng.IntN(10) > 0 {
 		at--
 	}
 	return s.stand(at)
@@ -126,17 +126,30 @@ func seen(all []ver, dels []base.RangeDelete, lsn base.LSN, lo, hi []byte) []ver
 func TestReaderModel(t *testing.T) {
 	rng := newRand(t)
 	for range 3000 {
-		n, own := 1+rng.IntN(300), rng.IntN(4) == 0
-		h := makeHistory(rng, n, 1+rng.IntN(30), 1+rng.IntN(5), own)
-		lsn := base.LSN(rng.IntN(n + 2))
-		if !own && rng.IntN(4) == 0 {
-			lsn = base.MaxLSN
-		}
-		lo, hi := bound(rng), bound(rng)
-		it := NewReader(h.sources(rng, &fuse{-1}), lsn, lo, hi)
-		roam(t, rng, it, seen(h.all, h.dels, lsn, lo, hi), 60)
-		require.NoError(t, it.Close())
+		checkReader(t, rng, 1+rng.IntN(300), 1+rng.IntN(30), 1+rng.IntN(5))
 	}
+}
+
+func checkReader(t *testing.T, rng *rand.Rand, n, keys, tables int) {
+	t.Helper()
+	own := rng.IntN(4) == 0
+	h := makeHistory(rng, n, keys, tables, own)
+	lsn := base.LSN(rng.IntN(n + 2))
+	if !own && rng.IntN(4) == 0 {
+		lsn = base.MaxLSN
+	}
+	lo, hi := bound(rng), bound(rng)
+	it := NewReader(h.sources(rng, &fuse{-1}), lsn, lo, hi)
+	roam(t, rng, it, seen(h.all, h.dels, lsn, lo, hi), 60)
+	require.NoError(t, it.Close())
+}
+
+// FuzzReader lets the fuzzer choose the shape of a history.
+func FuzzReader(f *testing.F) {
+	f.Add(uint64(1), uint8(200), uint8(9), uint8(3))
+	f.Fuzz(func(t *testing.T, seed uint64, n, keys, tables uint8) {
+		checkReader(t, rand.New(rand.NewPCG(seed, 1)), 1+int(n), 1+int(keys)%30, 1+int(tables)%6)
+	})
 }
 
 // TestReaderErrorAtEveryStep: a source that fails ends the walk, and until

@@ -22,6 +22,7 @@ type mask struct {
 	// by one since it showed one or jumped, and max what its MaxLSN is.
 	seen []int
 	max  []base.LSN
+	was  []byte // see went
 }
 
 // delsAt is a set of range deletes, and the index of the span last looked at.
@@ -181,17 +182,29 @@ func (k *mask) pass(s *source) bool {
 		return s.it.SeekGE(k.hiddenTo(k.w.hi, old), base.MaxLSN)
 	case k.m.reverse:
 		if it, ok := s.it.(belowSkipperBack); ok {
-			return it.SkipBelowBack(k.hiddenFrom(k.w.lo, k.w.cover-1), k.w.cover)
+			k.was = append(k.was[:0], s.key...)
+			if !it.SkipBelowBack(k.hiddenFrom(k.w.lo, k.w.cover-1), k.w.cover) || k.went(s) {
+				return s.it.Valid()
+			}
 		}
 	default:
 		if it, ok := s.it.(belowSkipper); ok {
-			return it.SkipBelow(k.hiddenTo(k.w.hi, k.w.cover-1), k.w.cover)
+			k.was = append(k.was[:0], s.key...)
+			if !it.SkipBelow(k.hiddenTo(k.w.hi, k.w.cover-1), k.w.cover) || k.went(s) {
+				return s.it.Valid()
+			}
 		}
 	}
 	if k.m.reverse {
 		return s.it.Prev()
 	}
 	return s.it.Next()
+}
+
+// went says whether s stands on another version than k.was with the LSN that it
+// had: what skips in large steps need not move where none fits.
+func (k *mask) went(s *source) bool {
+	return s.it.LSN() != s.lsn || !bytes.Equal(s.it.Key(), k.was)
 }
 
 func (k *mask) First() bool { return k.settle(k.m.First()) }

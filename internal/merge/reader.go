@@ -9,6 +9,8 @@ import (
 // deletes.
 type Source struct {
 	Iter base.Iterator
+	// Dels has at least all range deletes up to the LSN at which is read: of a
+	// table that still gets commits they are asked for when that LSN is known.
 	Dels *rangedel.Set
 	// MaxLSN is at or above every LSN of the versions of Iter. Where a range
 	// delete above it hides keys, the source is not read. base.OwnLSN-1 is
@@ -22,15 +24,16 @@ type Source struct {
 type belowSkipper interface {
 	// SkipBelow moves forward, from the version on which it stands, to the
 	// first at or behind it that has a key at or behind until, or an LSN at
-	// or above lsn; or to one before that, but not one that is left out then.
-	// It says whether it stands on a version.
+	// or above lsn; or, where its steps are too large, to one before that. It
+	// may stay where it is, and says whether it stands on a version.
 	SkipBelow(until []byte, lsn base.LSN) bool
 }
 
 // belowSkipperBack is belowSkipper in the other direction.
 type belowSkipperBack interface {
 	// SkipBelowBack moves backward, from the version on which it stands, to
-	// the first that has a key before until, or an LSN at or above lsn.
+	// the first at or before it that has a key before until, or an LSN at or
+	// above lsn; or to one behind that.
 	SkipBelowBack(until []byte, lsn base.LSN) bool
 }
 

@@ -19,8 +19,11 @@ const (
 	// rest is the chunk's number.
 	unitBits = 17
 
-	chunkMin = 4 << 10
-	chunkMax = 1 << 20 // unit<<unitBits
+	// chunkFirst is the size of the first chunk: a transaction that writes a
+	// few keys has a table too. Up to chunkMin chunks grow with what is added.
+	chunkFirst = 512
+	chunkMin   = 4 << 10
+	chunkMax   = 1 << 20 // unit<<unitBits
 
 	// entryHead is LSN (8 bytes), key length (3), kind (1), value length (4).
 	entryHead = 16
@@ -101,7 +104,7 @@ func (a *arena) alloc(n int) (uint32, []byte, error) {
 	// is reached. What would waste much of one gets a chunk to itself, and the
 	// open one stays open.
 	limit := min(max(a.max, a.size/16&^(unit-1)), chunkMax)
-	next := min(max(a.size, chunkMin), limit)
+	next := min(max(a.size, chunkFirst, min(4*n, chunkMin)), limit)
 	own := n > next/4
 	if own {
 		next = n

@@ -148,3 +148,16 @@ func BenchmarkNewAndTenInserts(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkNewAndThreeInserts is the table of a small transaction.
+func BenchmarkNewAndThreeInserts(b *testing.B) {
+	value := make([]byte, 100)
+	keys := [3][16]byte{randomKey(0), randomKey(1), randomKey(2)}
+	b.ReportAllocs()
+	for b.Loop() {
+		t := New(0)
+		for i := range keys {
+			_ = t.Add(base.OwnLSN+base.LSN(i), base.KindPut, keys[i][:], value)
+		}
+	}
+}

@@ -30,6 +30,10 @@ type keys struct {
 	// skip is the length of a prefix that all keys share that may ever come
 	// here: the common prefix of the two bounds of the node.
 	skip uint32
+	// max is at or above the stamp of every entry below the node. It is raised
+	// before an entry can be met, so that who passes over a node because of it
+	// misses nothing that was in the table when he came.
+	max atomic.Uint32
 }
 
 // leaf is a node of entries: 192 bytes, three cache lines. next and prev are
@@ -113,6 +117,13 @@ func (k *keys) put(pos int, head uint64, addr uint32) {
 	k.order.Store(insertPlace(order, pos, n))
 }
 
+// raise sets max to at least a stamp. Only the inserting goroutine does.
+func (k *keys) raise(stamp uint32) {
+	if k.max.Load() < stamp {
+		k.max.Store(stamp)
+	}
+}
+
 // slab holds nodes of one type in slices that double up to a limit. A
 // reference is a slice's number and a position; 0 is none.
 type slab[T any] struct {
@@ -123,7 +134,7 @@ type slab[T any] struct {
 
 const (
 	slabBits = 10
-	slabMin  = 4
+	slabMin  = 2
 	slabMax  = 1 << slabBits
 )
 

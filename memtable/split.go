@@ -87,8 +87,9 @@ func cut(order uint64, pos int) int {
 }
 
 // splitLeaf replaces the leaf of path, which is full, by two that hold addr
-// too, at pos. A half that is just the old leaf goes on being it.
-func (x *index) splitLeaf(a *arena, pos int, addr uint32) {
+// too, at pos. A half that is just the old leaf goes on being it. Both inherit
+// its max: to know better, all LSNs would have to be looked up.
+func (x *index) splitLeaf(a *arena, pos int, addr, stamp uint32) {
 	s := x.path[x.height-1]
 	old := x.leaves.at(s.ref)
 	order := old.order.Load()
@@ -98,18 +99,31 @@ func (x *index) splitLeaf(a *arena, pos int, addr uint32) {
 	sep := r.addrs[n]
 	prev, next := old.prev.Load(), old.next.Load()
 
+	leftMax, rightMax := old.max.Load(), old.max.Load()
+	switch {
+	case n == 1 && pos == 0:
+		leftMax = stamp // It is alone there.
+	case n == fan && pos == fan:
+		rightMax = stamp
+	case pos < n:
+		leftMax = max(leftMax, stamp)
+	default:
+		rightMax = max(rightMax, stamp)
+	}
 	left, right := s.ref, s.ref
 	leftSkip, rightSkip := a.skipFor(old.skip, s.lo, sep), a.skipFor(old.skip, sep, s.hi)
 	if n != fan || pos != fan || leftSkip != old.skip {
 		var l *leaf
 		left, l = x.leaves.add()
 		l.fill(a, &r, 0, n, old.skip, leftSkip)
+		l.max.Store(leftMax)
 		l.prev.Store(prev)
 	}
 	if n != 1 || pos != 0 || rightSkip != old.skip {
 		var l *leaf
 		right, l = x.leaves.add()
 		l.fill(a, &r, n, fan+1, old.skip, rightSkip)
+		l.max.Store(rightMax)
 		l.prev.Store(left)
 		l.next.Store(next)
 	}
@@ -141,6 +155,7 @@ func (x *index) publish(a *arena, d int, left, right, sep uint32) {
 		ref, n := x.inners.add()
 		n.first.Store(left)
 		n.kids[0].Store(right)
+		n.max.Store(x.maxOf(left, right))
 		n.put(0, headOf(a.at(sep).key(), 0), sep)
 		x.root.Store(uint64(x.height+1)<<32 | uint64(ref))
 		return
@@ -184,19 +199,28 @@ func (x *index) splitInner(a *arena, d int, left, right, sep uint32) {
 		mid = 1
 	}
 	up := r.addrs[mid]
-	leftRef := x.newInner(a, &r, kids[:], 0, mid, old.skip, a.skipFor(old.skip, s.lo, up))
-	rightRef := x.newInner(a, &r, kids[:], mid+1, fan+1, old.skip, a.skipFor(old.skip, up, s.hi))
+	leftRef := x.newInner(a, &r, kids[:], 0, mid, old, a.skipFor(old.skip, s.lo, up))
+	rightRef := x.newInner(a, &r, kids[:], mid+1, fan+1, old, a.skipFor(old.skip, up, s.hi))
 	x.publish(a, d-1, leftRef, rightRef, up)
 }
 
+// maxOf returns a max for the parent of the two nodes that replace the root.
+func (x *index) maxOf(left, right uint32) uint32 {
+	if x.height == 1 {
+		return max(x.leaves.at(left).max.Load(), x.leaves.at(right).max.Load())
+	}
+	return max(x.inners.at(left).max.Load(), x.inners.at(right).max.Load())
+}
+
 // newInner makes an inner node of the separators i to before j and the
-// children around them.
-func (x *index) newInner(a *arena, r *run, kids []uint32, i, j int, old, skip uint32) uint32 {
+// children around them. It inherits the max of the old one.
+func (x *index) newInner(a *arena, r *run, kids []uint32, i, j int, old *inner, skip uint32) uint32 {
 	ref, n := x.inners.add()
+	n.max.Store(old.max.Load())
 	n.first.Store(kids[i])
 	for at := i; at < j; at++ {
 		n.kids[at-i].Store(kids[at+1])
 	}
-	n.fill(a, r, i, j, old, skip)
+	n.fill(a, r, i, j, old.skip, skip)
 	return ref
 }

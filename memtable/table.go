@@ -31,16 +31,18 @@ var (
 	ErrInvalid = errors.New("memtable: invalid entry")
 )
 
-// Table is an ordered table of versions. One goroutine at a time calls Add;
-// all other methods may be called by any number of goroutines at the same
-// time, and see at least every entry whose Add returned before their call.
+// Table is an ordered table of versions, and beside them of range deletes. One
+// goroutine at a time calls Add and AddRangeDelete; all other methods may be
+// called by any number of goroutines at the same time, and see at least what
+// was added by calls that returned before theirs.
 type Table struct {
-	arena arena
-	index index
+	arena  arena
+	index  index
+	ranges ranges
 
 	count  atomic.Int64
 	bytes  atomic.Int64
-	minLSN atomic.Uint64
+	minLSN atomic.Uint64 // of the versions alone
 	maxLSN atomic.Uint64
 }
 
@@ -79,14 +81,19 @@ func (t *Table) Add(lsn base.LSN, kind base.Kind, key, value []byte) error {
 		t.maxLSN.Store(lsn)
 	}
 	t.count.Store(n + 1)
-	if size := int64(t.arena.size + t.index.size()); size != t.bytes.Load() {
-		t.bytes.Store(size)
-	}
+	t.sum()
 	return nil
 }
 
+func (t *Table) sum() {
+	if size := int64(t.arena.size + t.index.size() + t.ranges.size()); size != t.bytes.Load() {
+		t.bytes.Store(size)
+	}
+}
+
 // Get returns the newest version of key with an LSN at or below lsn; ok says
-// whether there is one. A delete is a version: its value is empty and its kind
+// whether there is one. It does not ask whether a range delete hides it: see
+// Cover. A delete is a version: its value is empty and its kind
 // base.KindDelete. The value is the table's own memory: it never changes, lives
 // as long as the caller holds it, and must not be changed. Get allocates
 // nothing.
@@ -102,14 +109,26 @@ func (t *Table) Get(key []byte, lsn base.LSN) (value []byte, kind base.Kind, ent
 	return e.value(), e.kind(), e.lsn(), true
 }
 
-// Bytes returns how much memory the table has taken for entries and index.
-func (t *Table) Bytes() int64 { return t.bytes.Load() }
+// Bytes returns how much memory the table has taken for entries, range deletes
+// and the indexes of both.
+func (t *Table) Bytes() int64 { return t.bytes.Load() + t.ranges.memory() }
 
-// Len returns the number of versions.
+// Len returns the number of versions; range deletes are none.
 func (t *Table) Len() int { return int(t.count.Load()) }
 
-// MinLSN returns the lowest LSN of all versions, 0 if there are none.
-func (t *Table) MinLSN() base.LSN { return t.minLSN.Load() }
+// MinLSN returns the lowest LSN of all versions and range deletes, 0 if there
+// are none.
+func (t *Table) MinLSN() base.LSN {
+	points, dels := t.minLSN.Load(), t.ranges.min.Load()
+	if t.RangeLen() == 0 || t.Len() > 0 && points < dels {
+		return points
+	}
+	return dels
+}
 
-// MaxLSN returns the highest LSN of all versions, 0 if there are none.
-func (t *Table) MaxLSN() base.LSN { return t.maxLSN.Load() }
+// MaxLSN returns the highest LSN of all versions and range deletes, 0 if there
+// are none.
+func (t *Table) MaxLSN() base.LSN { return max(t.maxLSN.Load(), t.ranges.max.Load()) }
+
+// PointMaxLSN returns the highest LSN of all versions, 0 if there are none.
+func (t *Table) PointMaxLSN() base.LSN { return t.maxLSN.Load() }

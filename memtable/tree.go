@@ -39,8 +39,36 @@ type index struct {
 	// path is where the last insert went, from the root; its leaf is the last
 	// element. It is for the inserting goroutine alone.
 	path   [maxHeight]step
-	height int  // of path; 0 if a split made it void
-	near   bool // inserts tend to go where the one before went
+	height int    // of path; 0 if a split made it void
+	near   bool   // inserts tend to go where the one before went
+	raised uint32 // the max of every inner node of path is at least this
+
+	// base is the LSN of the first entry, set before the root is.
+	base base.LSN
+}
+
+// stamp returns an LSN in 32 bits: counted from that of the first entry, and
+// cut off at both ends. Of two LSNs the higher never has the lower stamp.
+func (x *index) stamp(lsn base.LSN) uint32 {
+	if lsn <= x.base {
+		return 0
+	}
+	return uint32(min(lsn-x.base, 1<<32-1))
+}
+
+// raiseStep is by how much, less one, the max of an inner node that is above
+// other inner nodes is rounded up: so that it changes once in a while, not with
+// every commit. Only the parents of leaves have to be told apart well.
+const raiseStep = 255
+
+// raise raises the max of the inner node of path at depth d.
+func (x *index) raise(n *inner, d, height int, stamp uint32) {
+	if n.max.Load() < stamp {
+		if d < height-2 {
+			stamp |= raiseStep
+		}
+		n.max.Store(stamp)
+	}
 }
 
 // step is one node of a path.
@@ -140,14 +168,24 @@ func (x *index) insert(a *arena, lsn base.LSN, kind base.Kind, key, value []byte
 		if err != nil {
 			return err
 		}
+		x.base = lsn // Its stamp is 0, as every max still is.
 		ref, l := x.leaves.add()
 		l.put(0, headOf(key, 0), addr)
 		x.root.Store(1<<32 | uint64(ref))
 		return nil
 	}
+	stamp := x.stamp(lsn)
 	near := x.stays(a, key, lsn)
-	if !near && !x.descend(a, key, lsn) {
-		return ErrDuplicate
+	switch {
+	case !near:
+		if !x.descend(a, key, lsn, stamp) {
+			return ErrDuplicate
+		}
+	case stamp > x.raised:
+		for d := range x.height - 1 {
+			x.raise(x.inners.at(x.path[d].ref), d, x.height, stamp)
+		}
+		x.raised = stamp
 	}
 	l := x.leaves.at(x.path[x.height-1].ref)
 	order := l.order.Load()
@@ -162,10 +200,11 @@ func (x *index) insert(a *arena, lsn base.LSN, kind base.Kind, key, value []byte
 		return err
 	}
 	if count(order) < fan {
+		l.raise(stamp)
 		l.put(pos, headOf(key, l.skip), addr)
 		return nil
 	}
-	x.splitLeaf(a, pos, addr)
+	x.splitLeaf(a, pos, addr, stamp)
 	return nil
 }
 
@@ -181,8 +220,9 @@ func (x *index) stays(a *arena, key []byte, lsn base.LSN) bool {
 }
 
 // descend sets path to the leaf where (key, lsn) belongs. It returns false if
-// it met just that as a separator.
-func (x *index) descend(a *arena, key []byte, lsn base.LSN) bool {
+// it met just that as a separator. On its way it raises the max of the inner
+// nodes.
+func (x *index) descend(a *arena, key []byte, lsn base.LSN, stamp uint32) bool {
 	var before uint32
 	if x.height > 0 {
 		before = x.path[x.height-1].ref
@@ -198,6 +238,7 @@ func (x *index) descend(a *arena, key []byte, lsn base.LSN) bool {
 		if same {
 			return false
 		}
+		x.raise(n, i, height, stamp)
 		x.path[i] = step{ref, kid, lo, hi}
 		if kid > 0 {
 			lo = n.addrs[place(order, kid-1)]
@@ -208,7 +249,7 @@ func (x *index) descend(a *arena, key []byte, lsn base.LSN) bool {
 		ref = n.slot(order, kid).Load()
 	}
 	x.path[height-1] = step{ref: ref, lo: lo, hi: hi}
-	x.height = height
+	x.height, x.raised = height, stamp
 	if before != 0 {
 		x.near = ref == before
 	}

@@ -158,19 +158,25 @@ func simOverlaps(segs []manifest.Segment) func(lo, hi uint64) bool {
 }
 
 func (s *sim) flush() {
-	vs := make([]simVersion, 0, len(s.mem))
-	for _, v := range s.mem {
-		vs = append(vs, v)
-	}
-	vs, dels := simKeep(vs, s.memDels, simOverlaps(s.segs))
+	s.settle(s.mem, s.memDels)
 	s.mem, s.memDels, s.memSize = map[uint64]simVersion{}, nil, 0
-	if len(vs)+len(dels) > 0 {
-		g := s.add(0, vs, dels)
-		s.flushed += int64(g.Size)
-	}
-	s.o.Above = s.lsn
 	s.compact()
 	s.peak0 = max(s.peak0, len(newTree(s.segs, s.o, nil).levels[0]))
+}
+
+func (s *sim) settle(mem map[uint64]simVersion, dels []simDel) (size int64) {
+	vs := make([]simVersion, 0, len(mem))
+	for _, v := range mem {
+		vs = append(vs, v)
+	}
+	vs, dels = simKeep(vs, dels, simOverlaps(s.segs))
+	if len(vs)+len(dels) > 0 {
+		g := s.add(0, vs, dels)
+		size = int64(g.Size)
+		s.flushed += size
+	}
+	s.o.Above = s.lsn
+	return size
 }
 
 func (s *sim) add(level int, vs []simVersion, dels []simDel) manifest.Segment {

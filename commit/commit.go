@@ -56,7 +56,9 @@ type Pipeline struct {
 
 // New returns a pipeline over a table, with the visible mark at lsn. Start
 // gives it its log, which has it as Applier.
-func New(table Table) *Pipeline { return &Pipeline{table: table} }
+func New(table Table) *Pipeline {
+	return &Pipeline{table: table, track: tracker{limits: defaultLimits}}
+}
 
 // Start gives the pipeline its log; visible is the log's last LSN.
 func (p *Pipeline) Start(log Log, visible base.LSN) {

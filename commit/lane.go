@@ -180,7 +180,7 @@ func (h *Hold) settle(ctx context.Context, empty bool) error {
 			l.mu.Unlock()
 			return nil
 		}
-		last := l.over.queue[len(l.over.queue)-1].c
+		first := l.over.queue[0].c // prune drops it once it is done
 		l.mu.Unlock()
 		err := l.p.failure()
 		if err == nil {
@@ -189,8 +189,7 @@ func (h *Hold) settle(ctx context.Context, empty bool) error {
 		if err != nil {
 			return err
 		}
-		// Commits are done in order. An error concerns that commit; prune sees it.
-		_ = l.p.log.Wait(ctx, &last.req)
+		_ = l.p.log.Wait(ctx, &first.req) // an error concerns that commit
 	}
 }
 

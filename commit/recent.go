@@ -10,16 +10,25 @@ import (
 
 // What the tracker holds is bounded by these.
 const (
-	setWays   = 4
-	minSets   = 64       // of a new table of last writes
-	maxSets   = 16 << 10 // 64K keys in 1 MiB
-	genWrites = 4 << 10  // of one generation of recent writes
-	genBytes  = 256 << 10
-	genDels   = 128
+	setWays  = 4
+	minSets  = 64 // of a new table of last writes, at most
+	genBytes = 256 << 10
 	// keepKey is how many bytes of a key are kept. A longer one stands for all
 	// keys that begin as it does: a conflict may be a false one, no more.
 	keepKey = 512
 )
+
+// limits are the bounds that tests change.
+type limits struct {
+	sets   int // of the table of last writes; a power of two
+	writes int // of one generation of recent writes
+	dels   int // and of range deletes
+	bulk   int // operations from which on a batch is not noted key by key
+	linger int // LSNs for which the tracker goes on after the last transaction
+}
+
+// 64K keys in 1 MiB; 8K writes and 256 range deletes in at most 2 MiB.
+var defaultLimits = limits{sets: 16 << 10, writes: 4 << 10, dels: 128, bulk: 1 << 10, linger: 4 << 10}
 
 // lastWrites is the LSN of the last write to each key, by the key's hash. A set
 // that is full forgets its oldest key: then what it does not have may have been
@@ -27,6 +36,7 @@ const (
 type lastWrites struct {
 	sets [][setWays]lastWrite
 	used int
+	max  int // sets; a power of two
 	// since: what was forgotten by growing lies at or below it.
 	since base.LSN
 }
@@ -37,7 +47,7 @@ type lastWrite struct {
 }
 
 func (t *lastWrites) put(hash uint64, lsn base.LSN) {
-	if 2*t.used >= setWays*len(t.sets) && len(t.sets) < maxSets {
+	if 2*t.used >= setWays*len(t.sets) && len(t.sets) < t.max {
 		t.grow()
 	}
 	set := &t.sets[hash&uint64(len(t.sets)-1)]
@@ -76,7 +86,7 @@ func (t *lastWrites) get(hash uint64) (lsn, unknown base.LSN) {
 
 func (t *lastWrites) grow() {
 	old := t.sets
-	t.sets, t.used = make([][setWays]lastWrite, min(max(minSets, 8*len(old)), maxSets)), 0
+	t.sets, t.used = make([][setWays]lastWrite, min(max(minSets, 8*len(old)), t.max)), 0
 	for i := range old {
 		oldest := base.MaxLSN
 		for _, e := range old[i] {

@@ -30,15 +30,12 @@ const (
 )
 
 const (
-	// linger is for how many LSNs the tracker goes on after the last
-	// transaction.
-	linger = 4 << 10
 	// maxWork bounds what the leader does to validate one commit, in steps of
 	// some 10 ns; above it the commit is stale.
 	maxWork = 64 << 10
-	// bulkOps is the number of operations from which on a batch is not noted
-	// key by key.
-	bulkOps = 1 << 10
+	// manyPoints is the number of point reads from which on the leader looks for
+	// another way than to take them one by one.
+	manyPoints = 1 << 10
 	// hotFor is how long a key counts as contended after a conflict.
 	hotFor = 20 // ms
 )
@@ -55,6 +52,7 @@ const (
 // applied after the transaction began or else is at most the transaction's LSN.
 type tracker struct {
 	active atomic.Int64
+	limits limits
 
 	mu sync.Mutex // guards all below; it is a leaf
 	on bool       // changed by the leader alone
@@ -117,8 +115,8 @@ func (t *tracker) turn(next base.LSN) {
 	switch {
 	case !t.on:
 		t.on, t.since, t.last, t.busy = true, next-1, next-1, next
-		t.keys.limit, t.dels.limit = genWrites, genDels
-	case next > t.busy+linger:
+		t.points.max, t.keys.limit, t.dels.limit = t.limits.sets, t.limits.writes, t.limits.dels
+	case next > t.busy+base.LSN(t.limits.linger):
 		// This one is still noted; those that follow are not.
 		t.on = false
 	}
@@ -133,7 +131,7 @@ func (t *tracker) note(r *wal.Request) error {
 		}
 		lsn := r.First + base.LSN(i)
 		t.last = lsn
-		if ops.Len() >= bulkOps {
+		if ops.Len() >= t.limits.bulk {
 			t.bulk = append(t.bulk, bulkBatch{lsn, ops})
 			continue
 		}
@@ -165,7 +163,7 @@ func (t *tracker) applied() {
 // early validates reads before their commit is ordered: what is a conflict now
 // will be one then.
 func (t *tracker) early(rd *Reads) error {
-	if len(rd.points) > bulkOps || len(rd.ranges) > 4 { // the leader must not wait for it
+	if len(rd.points) > manyPoints || len(rd.ranges) > 4 { // the leader must not wait for it
 		return nil
 	}
 	t.mu.Lock()
@@ -201,14 +199,14 @@ func (t *tracker) check(rd *Reads, final bool) error {
 }
 
 func (t *tracker) checkPoints(rd *Reads, final bool) error {
-	if len(rd.points) > bulkOps && !rd.mixed && rd.at >= max(t.since, t.keys.dropped) && t.keys.count(rd.at) < len(rd.points) {
+	if len(rd.points) > manyPoints && !rd.mixed && rd.at >= max(t.since, t.keys.dropped) && t.keys.count(rd.at) < len(rd.points) {
 		// Fewer writes than reads: look for these in those.
 		if t.keys.any(rd.at, func(_ *generation, w *write) bool { return rd.find(w.hash) >= 0 }) {
 			return ErrConflict
 		}
 		return t.checkDeleted(rd, rd.at)
 	}
-	if len(rd.points) > 2*genWrites {
+	if len(rd.points) > 2*t.limits.writes {
 		return ErrStale
 	}
 	low := base.MaxLSN

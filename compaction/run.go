@@ -324,11 +324,10 @@ type watched struct {
 	err  error
 }
 
-// watchEvery is how many bytes, and versions, go by between two looks.
-const (
-	watchBytes    = 128 << 10
-	watchVersions = 1024
-)
+// watchBytes and watchVersions are how much goes by between two looks.
+const watchBytes = 128 << 10
+
+var watchVersions int64 = 1024 // tests look more often
 
 func newWatched(ctx context.Context, it base.Iterator, pace func(context.Context, int64) error, in []manifest.Segment) *watched {
 	var count uint64

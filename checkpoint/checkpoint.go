@@ -18,7 +18,6 @@ import (
 	"github.com/forebaydb/forebay/compaction"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/merge"
-	"github.com/forebaydb/forebay/internal/rangedel"
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/memtable"
 	"github.com/forebaydb/forebay/segment"
@@ -93,7 +92,7 @@ func settle(ctx context.Context, cfg *Config, table *memtable.Table) ([]manifest
 func write(ctx context.Context, cfg *Config, table *memtable.Table, out *compaction.Output) error {
 	below := compaction.NewBelow(cfg.Manifest.State().Segments)
 	keep := below.Keep(merge.Keep{Snapshots: cfg.Snapshots, Above: cfg.Above})
-	dels := rangeDeletes(table)
+	dels := table.RangeDeletes()
 	it := merge.Compact(table.NewIter(), dels, keep)
 	defer it.Close()
 	for ok, n := it.First(), 0; ok; ok, n = it.Next(), n+1 {
@@ -108,11 +107,4 @@ func write(ctx context.Context, cfg *Config, table *memtable.Table, out *compact
 		return err
 	}
 	return out.Cut(keep.Dels(dels))
-}
-
-func rangeDeletes(table *memtable.Table) *rangedel.Set {
-	if t, ok := any(table).(interface{ RangeDeletes() *rangedel.Set }); ok {
-		return t.RangeDeletes()
-	}
-	return nil
 }

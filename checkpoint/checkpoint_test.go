@@ -124,3 +124,53 @@ func TestSettleStopsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	requireNoSegments(t, mem)
 }
+
+// TestWhatNobodySeesIsNotSettled: puts and their deletes vanish, but not a delete
+// of what a live segment may hold, nor what a snapshot sees.
+func TestWhatNobodySeesIsNotSettled(t *testing.T) {
+	cfg := setUp(t, vfs.NewMem())
+	add := func(table *memtable.Table, lsn base.LSN, kind base.Kind, key string) {
+		t.Helper()
+		require.NoError(t, table.Add(lsn, kind, []byte(key), nil))
+	}
+	queue := memtable.New(0)
+	for i := base.LSN(1); i <= 20; i += 2 {
+		add(queue, i, base.KindPut, fmt.Sprint(i))
+		add(queue, i+1, base.KindDelete, fmt.Sprint(i))
+	}
+	require.NoError(t, queue.AddRangeDelete(21, []byte("a"), []byte("b")))
+	r, _, err := Settle(context.Background(), cfg, queue, 21)
+	require.NoError(t, err)
+	require.Nil(t, r)
+	require.Equal(t, base.LSN(22), cfg.Manifest.State().ReplayStart)
+	require.Empty(t, cfg.Manifest.State().Segments)
+
+	one := memtable.New(0)
+	add(one, 22, base.KindPut, "k")
+	add(one, 23, base.KindPut, "l")
+	r, g, err := Settle(context.Background(), cfg, one, 23)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	require.Equal(t, uint64(2), g.Count)
+
+	two := memtable.New(0)
+	add(two, 24, base.KindDelete, "k")
+	add(two, 25, base.KindDelete, "m")
+	require.NoError(t, two.AddRangeDelete(26, []byte("l"), []byte("lz")))
+	require.NoError(t, two.AddRangeDelete(27, []byte("x"), []byte("y")))
+	r, g, err = Settle(context.Background(), cfg, two, 27)
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), g.Tombstones, "of k alone")
+	require.Equal(t, uint64(1), g.RangeDeletes, "of l alone")
+	require.NoError(t, r.Close())
+
+	cfg.Snapshots = []base.LSN{28}
+	three := memtable.New(0)
+	add(three, 28, base.KindPut, "z")
+	add(three, 29, base.KindDelete, "z")
+	r, g, err = Settle(context.Background(), cfg, three, 29)
+	require.NoError(t, err)
+	require.Equal(t, uint64(2), g.Count)
+	require.Equal(t, cfg.Manifest.State().Segments[2], g)
+	require.NoError(t, r.Close())
+}

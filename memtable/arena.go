@@ -87,14 +87,21 @@ func (a *arena) add(lsn base.LSN, kind base.Kind, key, value []byte) (uint32, er
 
 // alloc returns n bytes, a multiple of unit, and their address.
 func (a *arena) alloc(n int) (uint32, []byte, error) {
-	var chunks [][]byte
 	if p := a.chunks.Load(); p != nil {
-		chunks = *p
-		if c := chunks[a.cur]; n <= len(c)-a.used {
+		if c := (*p)[a.cur]; n <= len(c)-a.used {
 			at := a.used
 			a.used += n
 			return uint32(a.cur)<<unitBits | uint32(at/unit), c[at : at+n], nil
 		}
+	}
+	return a.grow(n)
+}
+
+// grow is alloc in a new chunk. It stands alone because its slice escapes.
+func (a *arena) grow(n int) (uint32, []byte, error) {
+	var chunks [][]byte
+	if p := a.chunks.Load(); p != nil {
+		chunks = *p
 	}
 	if len(chunks) >= 1<<(32-unitBits) {
 		return 0, nil, ErrFull

@@ -143,24 +143,28 @@ func (s *slab[T]) at(ref uint32) *T {
 }
 
 func (s *slab[T]) add() (uint32, *T) {
-	var slices [][]T
-	if p := s.slices.Load(); p != nil {
-		slices = *p
+	p := s.slices.Load()
+	if p == nil || s.used == len((*p)[len(*p)-1]) {
+		p = s.grow(p)
 	}
-	last := len(slices) - 1
-	if last < 0 || s.used == len(slices[last]) {
-		next := min(max(s.total, slabMin), slabMax)
-		// As in the arena, readers do not reach the new element.
-		slices = append(slices, make([]T, next))
-		s.slices.Store(&slices)
-		s.total += next
-		last++
-		s.used = 0
-		if last == 0 {
-			s.used = 1 // Reference 0 is none.
-		}
-	}
+	last := len(*p) - 1
 	ref := uint32(last)<<slabBits | uint32(s.used)
 	s.used++
-	return ref, &slices[last][ref&(slabMax-1)]
+	return ref, &(*p)[last][ref&(slabMax-1)]
+}
+
+func (s *slab[T]) grow(p *[][]T) *[][]T {
+	var slices [][]T
+	s.used = 0
+	if p == nil {
+		s.used = 1 // Reference 0 is none.
+	} else {
+		slices = *p
+	}
+	next := min(max(s.total, slabMin), slabMax)
+	// As in the arena, readers do not reach the new element.
+	slices = append(slices, make([]T, next))
+	s.slices.Store(&slices)
+	s.total += next
+	return &slices
 }

@@ -101,11 +101,9 @@ func (r *Reads) Range(lo, hi []byte) {
 // returns false, and ErrConflict is what the transaction met.
 func (r *Reads) Recheck(now base.LSN, key func(key []byte, at base.LSN) bool, span func(lo, hi []byte, at base.LSN) bool) bool {
 	for i := range r.points {
-		p, at := &r.points[i], r.at
-		if p.from != nil {
-			at = p.from.outcome.Load()
-		}
-		if at == pending || at == refused || at > now || !key(r.key(p), at) {
+		p := &r.points[i]
+		at := p.at(r)
+		if p.from != nil && at == pending || at > now || !key(r.key(p), at) { // refused is above all
 			return false
 		}
 	}

@@ -1,6 +1,7 @@
 package compaction
 
 import (
+	"context"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -103,9 +104,36 @@ const (
 	// slack is how far writers may run ahead of their rate without a sleep,
 	// which is never shorter than some tens of microseconds.
 	slack = 2 * time.Millisecond
-	// longest bounds one sleep: the rate may have changed meanwhile.
-	longest = 250 * time.Millisecond
+	// longest bounds what can be reserved ahead, and so a sleep.
+	longest = 10 * time.Second
+	// slice is how long Wait sleeps before it looks whether it still has to.
+	slice = 50 * time.Millisecond
 )
+
+// Wait is Admit and the sleep after it, on the system's clock. It ends early
+// when there is nothing to wait for any more, and with ctx, whose error it then
+// returns; what it reserved stays taken.
+func (p *Pacer) Wait(ctx context.Context, n int64) error {
+	left := p.Admit(n, time.Now())
+	if left == 0 {
+		return nil
+	}
+	until := time.Now().Add(left)
+	timer := time.NewTimer(min(left, slice))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		}
+		left = time.Until(until)
+		if left <= 0 || p.interval.Load() == 0 {
+			return nil
+		}
+		timer.Reset(min(left, slice))
+	}
+}
 
 // Admit reserves n bytes of a writer and returns how long he has to sleep
 // before he goes on; nearly always 0 while there is no backlog. Who does not
@@ -120,8 +148,6 @@ func (p *Pacer) Admit(n int64, now time.Time) time.Duration {
 	for {
 		next := p.next.Load()
 		mine := max(next, at)
-		// What is reserved further ahead than the longest sleep would only
-		// bind those who come when the rate is another.
 		if p.next.CompareAndSwap(next, min(mine+cost, at+int64(longest))) {
 			wait := time.Duration(mine + cost - at)
 			if wait <= slack {
@@ -235,7 +261,9 @@ func (p *Pacer) set() {
 		p.settle.rate(firstSettle)*factor(memory, 0.5*full, full-0.5, p.o.Floor),
 		p.drain.rate(firstDrain)/p.relation*factor(p.settled(), p.o.Free*float64(p.o.Level0), float64(p.o.Level0), p.o.Floor))
 	if math.IsInf(rate, 1) {
-		p.interval.Store(0)
+		if p.interval.Swap(0) != 0 {
+			p.next.Store(0) // old reservations bind nobody who comes later
+		}
 		return
 	}
 	rate = max(rate, float64(p.o.MinRate))

@@ -1,8 +1,11 @@
 package compaction
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -171,4 +174,103 @@ func TestPacerUnderLoad(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestFactorHasNoCliff: a small change of the backlog changes the factor little.
+func TestFactorHasNoCliff(t *testing.T) {
+	before := factor(4.2, 4, 16, 0.3)
+	for b := 4.21; b < 40; b += 0.01 {
+		f := factor(b, 4, 16, 0.3)
+		require.LessOrEqual(t, f, before)
+		require.Greater(t, f, 0.9*before)
+		require.GreaterOrEqual(t, f, 0.3)
+		before = f
+	}
+	require.InDelta(t, 1, factor(16, 4, 16, 0.3), 1e-9)
+	require.True(t, math.IsInf(factor(4, 4, 16, 0.3), 1))
+}
+
+func TestNoBacklogNoWait(t *testing.T) {
+	p := NewPacer(PacerOptions{})
+	now := time.Unix(1, 0)
+	require.Zero(t, p.Admit(1<<30, now))
+	p.Update(Backlog{Memory: 64 << 20, Level0: 128 << 20}, now)
+	require.Zero(t, p.Admit(1<<30, now))
+	require.Zero(t, p.Rate())
+	require.InDelta(t, float64(time.Second), float64(p.Rest(time.Second)), float64(2*time.Second))
+}
+
+// TestAdmitKeepsTheRate: many writers together get what the rate says, and a new
+// rate counts soon.
+func TestAdmitKeepsTheRate(t *testing.T) {
+	p := NewPacer(PacerOptions{})
+	now := time.Unix(1, 0)
+	p.Update(Backlog{Memory: 160 << 20, Level0: 1 << 30}, now)
+	rate := p.Rate()
+	require.Positive(t, rate)
+	const writers, n = 256, 20_000
+	ready := make([]time.Time, writers)
+	for i := range ready {
+		ready[i] = now
+	}
+	var sum int64
+	for at := now; at.Sub(now) < 10*time.Second; at = at.Add(time.Millisecond) {
+		for i := range ready {
+			for !ready[i].After(at) {
+				ready[i] = at.Add(time.Microsecond + p.Admit(n, at))
+				sum += n
+				if ready[i].Sub(at) < time.Millisecond {
+					break
+				}
+			}
+		}
+	}
+	require.InEpsilon(t, rate*10, sum, 0.1)
+	end := now.Add(10 * time.Second)
+	require.LessOrEqual(t, p.Admit(1<<40, end), longest)
+	p.Update(Backlog{}, end)
+	require.Zero(t, p.Admit(n, end))
+	p.Update(Backlog{Memory: 160 << 20, Level0: 1 << 30}, end)
+	require.Zero(t, p.Admit(n, end), "old reservations bind nobody")
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	p := NewPacer(PacerOptions{})
+	require.NoError(t, p.Wait(context.Background(), 1<<30))
+	p.Update(Backlog{Memory: 160 << 20, Level0: 1 << 30}, time.Now())
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(t, p.Wait(ctx, 1<<30), context.Canceled)
+	// Nothing to wait for any more: who sleeps is let go.
+	done := make(chan error)
+	go func() { done <- p.Wait(context.Background(), 1<<30) }()
+	p.Update(Backlog{}, time.Now())
+	require.NoError(t, <-done)
+}
+
+// TestPacerAtOnce is for the race detector.
+func TestPacerAtOnce(t *testing.T) {
+	p := NewPacer(PacerOptions{})
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for k := range 1000 {
+				now := time.Unix(int64(k), 0)
+				p.Admit(100, now)
+				switch i {
+				case 0:
+					p.Update(Backlog{Memory: int64(k) << 20, Level0: int64(k) << 21}, now)
+				case 1:
+					p.Begin(now)
+					p.Done(1<<20, now)
+					p.Rest(time.Second)
+					p.End(now)
+				case 2:
+					p.Settling(now)
+					p.Settled(1<<20, 1<<19, now)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

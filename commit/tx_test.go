@@ -366,3 +366,52 @@ type nothing struct{}
 
 func (nothing) Apply(base.LSN, []byte) error { return nil }
 func (nothing) Applied(base.LSN)             {}
+
+// TestLastWrites: the table says when a key was last written, or up to when it
+// may have been, however it grows and forgets.
+func TestLastWrites(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	rng := rand.New(rand.NewPCG(seed, 3))
+	t.Logf("seed %d", seed)
+	for _, keys := range []uint64{50, 1000, 50_000} {
+		w, last := lastWrites{max: 1024}, map[uint64]base.LSN{}
+		for lsn := base.LSN(1); lsn < 30_000; lsn++ {
+			hash := rng.Uint64N(keys) * 0x9e3779b97f4a7c15
+			w.put(hash, lsn)
+			last[hash] = lsn
+			for range 3 {
+				hash := rng.Uint64N(keys) * 0x9e3779b97f4a7c15
+				if got, unknown := w.get(hash); got != last[hash] {
+					require.Zero(t, got, "seed %d", seed)
+					require.GreaterOrEqual(t, unknown, last[hash], "seed %d", seed)
+				}
+			}
+		}
+		require.LessOrEqual(t, len(w.sets), 1024)
+		if keys == 50 {
+			require.Less(t, len(w.sets), 1024)
+		}
+	}
+}
+
+// TestForgottenRangeDeletes: a transaction that is older than the range deletes
+// that are remembered is stale, and not admitted.
+func TestForgottenRangeDeletes(t *testing.T) {
+	s := openStore(t, vfs.NewMem())
+	at := s.p.Begin()
+	defer s.p.End()
+	for i := range 3 * defaultLimits.dels {
+		b := new(batch.Batch)
+		lo := fmt.Sprintf("%04d", i)
+		require.NoError(t, b.DeleteRange([]byte(lo), []byte(lo+"x")))
+		_, err := s.p.Apply(b.Bytes(), wal.Buffered, nil)
+		require.NoError(t, err)
+	}
+	_, err := s.p.CommitTx(putRecord("b", "1"), wal.Durable, readsOf(at, "0000a"))
+	require.ErrorIs(t, err, ErrStale)
+	now := s.p.Applied()
+	_, err = s.p.CommitTx(putRecord("b", "1"), wal.Durable, readsOf(now-1, fmt.Sprintf("%04da", 3*defaultLimits.dels-1)))
+	require.ErrorIs(t, err, ErrConflict)
+	_, err = s.p.CommitTx(putRecord("b", "1"), wal.Durable, readsOf(now-1, "0000a"))
+	require.NoError(t, err)
+}

@@ -60,7 +60,6 @@ type sim struct {
 	memSize int64
 
 	truth         map[uint64]base.LSN
-	truthDels     []simDel
 	user, flushed int64
 	written, read int64
 	moves, drops  int

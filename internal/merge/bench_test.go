@@ -188,3 +188,15 @@ func TestCoveredIsPassed(t *testing.T) {
 		require.Less(t, *moves, 60)
 	}
 }
+
+// TestHiddenBehindBound: hidden versions behind the bound of a walk are not
+// passed one by one to find one that shows.
+func TestHiddenBehindBound(t *testing.T) {
+	table := &benchTable{n: benchKeys, step: 1, lsn: 5}
+	dels := rangedel.New([]base.RangeDelete{{Lo: benchKey(0), Hi: benchKey(benchKeys), LSN: 9}})
+	it := NewReader([]Source{{Iter: table, Dels: dels, MaxLSN: base.MaxLSN}}, 50, benchKey(1000), benchKey(1010))
+	require.False(t, it.First())
+	require.False(t, it.Last())
+	require.NoError(t, it.Err())
+	require.Less(t, table.moves, 40)
+}

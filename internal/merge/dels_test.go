@@ -55,7 +55,7 @@ func makeHistory(rng *rand.Rand, n, keys, k int, own bool) *history {
 			v.kind, v.value = base.KindDelete, ""
 		}
 		h.all, h.tables[at] = append(h.all, v), append(h.tables[at], v)
-		if rng.IntN(20) == 0 && lsn < base.OwnLSN {
+		if k > 1 && rng.IntN(20) == 0 && lsn < base.OwnLSN {
 			at = (at + 1) % k
 			h.tables[at] = append(h.tables[at], v)
 		}
@@ -427,5 +427,48 @@ func TestConcatError(t *testing.T) {
 	}
 	f.left = -1
 	require.True(t, it.First())
+	require.NoError(t, it.Err())
+}
+
+// TestUncoveredModel walks what is not hidden, version by version.
+func TestUncoveredModel(t *testing.T) {
+	rng := newRand(t)
+	for range 1000 {
+		n := 1 + rng.IntN(200)
+		h := makeHistory(rng, n, 1+rng.IntN(30), 1+rng.IntN(4), false)
+		lsn := base.LSN(rng.IntN(n + 2))
+		dels := rangedel.New(h.dels)
+		var want []ver
+		for _, v := range h.all {
+			if v.lsn >= dels.Cover([]byte(v.key), lsn) {
+				want = append(want, v)
+			}
+		}
+		it := NewUncovered(h.sources(rng, &fuse{-1}), lsn)
+		drive(t, rng, it, want, 60)
+		require.NoError(t, it.Close())
+	}
+}
+
+// stuckIter skips nothing, which it may.
+type stuckIter struct{ *sliceIter }
+
+func (s stuckIter) SkipBelow([]byte, base.LSN) bool     { return true }
+func (s stuckIter) SkipBelowBack([]byte, base.LSN) bool { return true }
+
+func TestSkipMayStandStill(t *testing.T) {
+	var vs []ver
+	for i := range 30 {
+		vs = append(vs, ver{fmt.Sprintf("k%02d", i), base.LSN(i + 1), base.KindPut, ""})
+	}
+	dels := rangedel.New([]base.RangeDelete{{Lo: []byte("k00"), Hi: []byte("k99"), LSN: 25}})
+	it := NewReader([]Source{{Iter: stuckIter{newSliceIter(vs, &fuse{-1})}, Dels: dels, MaxLSN: base.MaxLSN}}, 50, nil, nil)
+	require.True(t, it.First())
+	require.Equal(t, vs[24], shown(it))
+	require.True(t, it.Last())
+	for range 5 {
+		require.True(t, it.Prev())
+	}
+	require.False(t, it.Prev())
 	require.NoError(t, it.Err())
 }

@@ -16,6 +16,7 @@ package cache
 
 import (
 	"math/bits"
+	"sync"
 	"sync/atomic"
 )
 
@@ -35,6 +36,10 @@ type Cache struct {
 	shards   []shard
 	mask     uint64
 	lastFile atomic.Uint64
+
+	resize sync.Mutex // held by Resize: shards never have budgets of two calls
+	// share is the budget of one shard. resize guards it.
+	share int64
 }
 
 // Stats counts what a cache has done since New.
@@ -50,16 +55,38 @@ type Stats struct {
 // New makes a cache that holds at most budget bytes, its own overhead
 // included. It allocates nothing but its shards' heads until the first Put. A
 // budget of zero or less gives a cache that holds nothing.
+//
+// How far it is split is decided here and for good: a cache that will be resized
+// is made with the largest budget that it will ever have.
 func New(budget int64) *Cache {
 	n := 1
 	for n < maxShards && budget/int64(2*n) >= minShardBytes {
 		n *= 2
 	}
-	c := &Cache{shards: make([]shard, n), mask: uint64(n - 1)}
+	c := &Cache{shards: make([]shard, n), mask: uint64(n - 1), share: max(budget, 0) / int64(n)}
 	for i := range c.shards {
-		c.shards[i].budget = max(budget, 0) / int64(n)
+		c.shards[i].budget = c.share
 	}
 	return c
+}
+
+// Resize changes the budget. What is above a smaller one has been evicted when
+// it returns; no other call waits for more than one shard's part of that. A
+// budget that is as good as the old one costs one lock.
+func (c *Cache) Resize(budget int64) {
+	if c == nil {
+		return
+	}
+	c.resize.Lock()
+	defer c.resize.Unlock()
+	share := max(budget, 0) / int64(len(c.shards))
+	if share == c.share {
+		return
+	}
+	c.share = share
+	for i := range c.shards {
+		c.shards[i].resize(share)
+	}
 }
 
 // NewFile returns a file number that this cache has never returned before.

@@ -76,6 +76,106 @@ func TestBudgetIsNeverExceeded(t *testing.T) {
 	}
 }
 
+func TestResize(t *testing.T) {
+	var none *Cache
+	none.Resize(1 << 20)
+	const full = 4 << 20
+	c := New(full)
+	fill := func() {
+		for i := range uint64(2000) {
+			c.Put(1, i, make([]byte, 4096))
+		}
+	}
+	fill()
+	require.Greater(t, c.Bytes(), int64(full*9/10))
+	shards := len(c.shards)
+	for _, budget := range []int64{full / 2, 100 << 10, 1, 0, -5, full / 4, full} {
+		c.Resize(budget)
+		require.LessOrEqual(t, c.Bytes(), max(budget, 0))
+		fill()
+		require.LessOrEqual(t, c.Bytes(), max(budget, 0))
+		require.Len(t, c.shards, shards)
+		for i := range c.shards {
+			require.LessOrEqual(t, len(c.shards[i].ghosts.turns), len(c.shards[i].blocks)+1)
+		}
+	}
+	require.Greater(t, c.Bytes(), int64(full*9/10), "what was given back is used again")
+}
+
+// What is in use outlives a cut of the budget rather than what was seen once.
+func TestResizeKeepsWhatIsUsed(t *testing.T) {
+	c := New(1 << 20)
+	for i := range uint64(200) {
+		c.Put(1, i, make([]byte, 4096))
+	}
+	for range 3 {
+		for i := range uint64(20) {
+			require.NotNil(t, c.Get(1, 10*i))
+		}
+	}
+	c.Resize(256 << 10)
+	for i := range uint64(20) {
+		require.NotNil(t, c.Get(1, 10*i))
+	}
+}
+
+func TestResizeBesideAll(t *testing.T) {
+	c := New(4 << 20)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	var wg, sizers sync.WaitGroup
+	stop := make(chan struct{})
+	for g := range uint64(2) {
+		sizers.Go(func() {
+			r := rand.New(rand.NewPCG(seed, g))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					c.Resize(int64(r.IntN(4 << 20)))
+				}
+			}
+		})
+	}
+	for g := range uint64(4) {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, 10+g))
+			for range 3000 {
+				file, off := uint64(r.IntN(4)), uint64(r.IntN(500))
+				switch b := c.Get(file, off); {
+				case b == nil:
+					c.Put(file, off, block(file, off, 32+r.IntN(8000)))
+				case r.IntN(500) == 0:
+					c.EvictFile(file)
+				default:
+					want := fmt.Sprintf("%d/%d\x00", file, off)
+					if string(b[:len(want)]) != want {
+						t.Errorf("block %s holds %q", want, b[:len(want)])
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	sizers.Wait()
+	for i := range c.shards {
+		require.Equal(t, c.share, c.shards[i].budget)
+	}
+	c.Resize(64 << 10)
+	require.LessOrEqual(t, c.Bytes(), int64(64<<10))
+	c.Resize(0)
+	require.Zero(t, c.Bytes())
+}
+
+func BenchmarkResizeSame(b *testing.B) {
+	c := New(64 << 20)
+	for range b.N {
+		c.Resize(64 << 20)
+	}
+}
+
 func TestABlockLargerThanHalfAShardIsNotKept(t *testing.T) {
 	c := New(1 << 20)
 	c.Put(1, 0, make([]byte, 600<<10))

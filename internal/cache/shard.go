@@ -100,9 +100,27 @@ func (s *shard) put(n name, b []byte) {
 	} else {
 		s.small.push(e)
 	}
+	s.shrink()
+}
+
+// shrink evicts what is above the budget. mu is held.
+func (s *shard) shrink() {
 	for s.small.bytes+s.main.bytes > s.budget {
 		s.evictOne()
 	}
+}
+
+func (s *shard) resize(budget int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.budget = budget
+	s.shrink()
+	if len(s.blocks) == 0 {
+		// Maps keep the room that they once needed: a cache that gave all its
+		// memory away must not hold on to that.
+		s.blocks, s.ghosts = nil, ghosts{}
+	}
+	s.ghosts.trim(len(s.blocks))
 }
 
 // evictOne drops one entry, or moves one towards its end: as counters only
@@ -175,6 +193,11 @@ func (g *ghosts) add(n name, limit int) {
 	g.turn++
 	g.at[n] = g.turn
 	g.turns = append(g.turns, ghost{n, g.turn})
+	g.trim(limit)
+}
+
+// trim forgets the oldest names above limit, but for the last one.
+func (g *ghosts) trim(limit int) {
 	for len(g.turns) > max(limit, 1) {
 		old := g.turns[0]
 		g.turns = g.turns[1:]

@@ -27,6 +27,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -271,6 +273,28 @@ func (m *Manifest) Writable(fsys vfs.FS, dir string, rand io.Reader) error {
 		return m.w.Rotate(m.state.Snapshot().Append(nil))
 	}
 	return nil
+}
+
+// Create makes a manifest that says s in a directory that exists and has none; it
+// and its name are durable when Create returns. It is for who puts a store
+// together: a backup, a salvage. fs.ErrExist: there is a manifest.
+//
+// s must be a state from which a store opens: nothing may be missing between the
+// log's floor and the replay start.
+func Create(fsys vfs.FS, dir string, store [16]byte, s State, rand io.Reader) error {
+	m, err := Load(fsys, dir)
+	switch {
+	case err == nil:
+		return fmt.Errorf("manifest: %s: %w", filepath.Join(dir, m.Name()), fs.ErrExist)
+	case !errors.Is(err, ErrNone):
+		return err
+	}
+	behind := s.Log.Floor.LSN + 1
+	if s.ReplayStart < behind || s.ReplayStart > behind && len(s.Log.Files) == 0 {
+		return fmt.Errorf("manifest: replay would start at LSN %d, but the log begins with %d", s.ReplayStart, behind)
+	}
+	w := editlog.NewWriter(fsys, dir, kind, store, m.loaded, rand)
+	return errors.Join(w.Rotate(s.Snapshot().Append(nil)), w.Close())
 }
 
 // Name returns the name of the file that was loaded, "" when there was none.

@@ -192,12 +192,14 @@ func (l *Log) recover() error {
 	l.floor = s.state.Floor
 	l.pins = s.state.Pins
 	l.next = s.rep.Last + 1
-	l.epoch = s.state.Epoch + 1
+	// A catalog that somebody put together may know an epoch by its floor alone,
+	// and so a file number.
+	l.epoch = max(s.state.Epoch, s.state.Floor.Epoch) + 1
 	l.nextSize = l.opts.FirstFileSize
 	for i := range s.spans {
 		l.hist = append(l.hist, &s.spans[i])
 	}
-	l.number = s.state.Number
+	l.number = max(s.state.Number, s.state.Floor.File)
 	for _, name := range s.names {
 		// A file that was made and never listed keeps its number from use.
 		if n, ok := ParseFileName(name); ok {

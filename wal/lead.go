@@ -2,10 +2,8 @@ package wal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
-	"syscall"
 	"time"
 
 	"github.com/forebaydb/forebay/wal/frame"
@@ -379,93 +377,6 @@ func (l *Log) after(level Level) error {
 	l.spareSoon()
 	l.arm()
 	return nil
-}
-
-// unsynced returns the number of bytes laid out or written and not synced.
-func (l *Log) unsynced() int64 {
-	n := int64(l.b.Len())
-	if l.cur != nil {
-		n += l.cur.unsynced
-	}
-	for _, f := range l.behind {
-		n += f.unsynced
-	}
-	return n
-}
-
-// writeOut writes what is laid out and, if asked, syncs all that is unsynced,
-// older files first.
-func (l *Log) writeOut(sync bool) error {
-	if l.cur == nil {
-		return nil
-	}
-	if buf := l.b.Bytes(); len(buf) > 0 {
-		f, through := l.cur.f, false
-		if sync && l.cur.sync != nil && l.cur.unsynced == 0 && len(l.behind) == 0 {
-			f, through = l.cur.sync, true
-			l.stats.syncs.Add(1)
-		}
-		if err := writeAt(f, buf, l.b.Offset()); err != nil {
-			return fmt.Errorf("write %s: %w", l.cur.path, err)
-		}
-		l.stats.writes.Add(1)
-		l.stats.bytes.Add(int64(len(buf)))
-		for _, e := range l.b.Frames() {
-			if n := len(l.entries); n == 0 || e.Offset-l.entries[n-1].Offset >= frame.IndexSpacing {
-				l.entries = append(l.entries, e)
-			}
-		}
-		if !through {
-			l.cur.unsynced += int64(len(buf))
-		}
-		l.b.Advance()
-		l.written.Store(l.next - 1)
-	}
-	if !sync {
-		return nil
-	}
-	for len(l.behind) > 0 {
-		f := l.behind[0]
-		if err := l.syncFile(f); err != nil {
-			return err
-		}
-		f.close()
-		l.behind = l.behind[1:]
-	}
-	if err := l.syncFile(l.cur); err != nil {
-		return err
-	}
-	if last := l.next - 1; last > l.durable.Load() {
-		l.durable.Store(last)
-		l.notify()
-	}
-	return nil
-}
-
-func (l *Log) syncFile(f *logFile) error {
-	if f.unsynced == 0 {
-		return nil
-	}
-	start := time.Now()
-	if err := f.f.SyncData(); err != nil {
-		return fmt.Errorf("sync %s: %w", f.path, err)
-	}
-	l.stats.syncs.Add(1)
-	l.stats.syncTime.Add(int64(time.Since(start)))
-	f.unsynced = 0
-	return nil
-}
-
-// writeAt repeats a write that was interrupted before it wrote anything.
-func writeAt(f interface {
-	WriteAt([]byte, int64) (int, error)
-}, b []byte, off int64) error {
-	for try := 0; ; try++ {
-		n, err := f.WriteAt(b, off)
-		if err == nil || n > 0 || try == 10 || !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-	}
 }
 
 // putMark writes a mark of the durable LSN.

@@ -78,6 +78,7 @@ type Log struct {
 	noSpare    atomic.Uint64 // number of the file beside which making a spare failed
 	archiving  atomic.Bool
 
+	slow  *slowWatch // nil: nobody wants to know
 	stats counters
 }
 
@@ -108,6 +109,9 @@ func Open(dir string, opts *Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{fsys: o.FS, dir: dir, opts: o, cat: o.Catalog}
+	if o.OnSlowSync != nil {
+		l.slow = &slowWatch{limit: o.SlowSync, hook: o.OnSlowSync}
+	}
 	if l.cat == nil {
 		l.fsys = vfs.StickyDirSync(o.FS) // with a catalog, its owner's business
 		if err := l.openAlone(); err != nil {
@@ -413,6 +417,9 @@ func (l *Log) finish() error {
 }
 
 func (l *Log) closeFiles() {
+	if l.slow != nil {
+		l.slow.stop()
+	}
 	for _, f := range append([]*logFile{l.cur, l.spare}, l.behind...) {
 		if f != nil {
 			f.close()

@@ -228,6 +228,14 @@ type Options struct {
 	// Archive is called once or more for each closed file, in the background;
 	// a file stays until its call has returned nil. ctx ends at Close.
 	Archive func(ctx context.Context, f ArchiveFile) error
+	// OnSlowSync is told of a sync of records that hangs: once it has taken
+	// SlowSync and still runs, with done false, and again when it has ended, with
+	// done true and the whole time. The two calls come one after the other from a
+	// goroutine of their own that holds no lock and that nothing waits for.
+	// Whether the sync failed Log.Err tells.
+	OnSlowSync func(took time.Duration, done bool)
+	// SlowSync is how long a sync may take; default 1 s.
+	SlowSync time.Duration
 	// Applier is told of every request; see Applier.
 	Applier Applier
 	// Proven is the highest LSN of which something else proves that it was
@@ -282,6 +290,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if out.Hold == 0 {
 		out.Hold = 100 * time.Microsecond
+	}
+	if out.SlowSync <= 0 {
+		out.SlowSync = time.Second
 	}
 	if out.Policy.kind == policyInterval && out.Policy.interval <= 0 || out.Policy.kind == policyBytes && out.Policy.bytes <= 0 {
 		return out, fmt.Errorf("wal: sync policy %q needs a positive bound", out.Policy)

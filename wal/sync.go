@@ -1,0 +1,196 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/forebaydb/forebay/wal/frame"
+)
+
+// unsynced returns the number of bytes laid out or written and not synced.
+func (l *Log) unsynced() int64 {
+	n := int64(l.b.Len())
+	if l.cur != nil {
+		n += l.cur.unsynced
+	}
+	for _, f := range l.behind {
+		n += f.unsynced
+	}
+	return n
+}
+
+// writeOut writes what is laid out and, if asked, syncs all that is unsynced,
+// older files first.
+func (l *Log) writeOut(sync bool) error {
+	if l.cur == nil {
+		return nil
+	}
+	if buf := l.b.Bytes(); len(buf) > 0 {
+		f, through := l.cur.f, false
+		if sync && l.cur.sync != nil && l.cur.unsynced == 0 && len(l.behind) == 0 {
+			f, through = l.cur.sync, true
+		}
+		write := func() error { return writeAt(f, buf, l.b.Offset()) }
+		var err error
+		if through {
+			err = l.timed(write)
+		} else {
+			err = write()
+		}
+		if err != nil {
+			return fmt.Errorf("write %s: %w", l.cur.path, err)
+		}
+		l.stats.writes.Add(1)
+		l.stats.bytes.Add(int64(len(buf)))
+		for _, e := range l.b.Frames() {
+			if n := len(l.entries); n == 0 || e.Offset-l.entries[n-1].Offset >= frame.IndexSpacing {
+				l.entries = append(l.entries, e)
+			}
+		}
+		if !through {
+			l.cur.unsynced += int64(len(buf))
+		}
+		l.b.Advance()
+		l.written.Store(l.next - 1)
+	}
+	if !sync {
+		return nil
+	}
+	for len(l.behind) > 0 {
+		f := l.behind[0]
+		if err := l.syncFile(f); err != nil {
+			return err
+		}
+		f.close()
+		l.behind = l.behind[1:]
+	}
+	if err := l.syncFile(l.cur); err != nil {
+		return err
+	}
+	if last := l.next - 1; last > l.durable.Load() {
+		l.durable.Store(last)
+		l.notify()
+	}
+	return nil
+}
+
+// syncFile makes what was written to a file durable.
+func (l *Log) syncFile(f *logFile) error {
+	if f.unsynced == 0 {
+		return nil
+	}
+	if err := l.timed(f.f.SyncData); err != nil {
+		return fmt.Errorf("sync %s: %w", f.path, err)
+	}
+	f.unsynced = 0
+	return nil
+}
+
+// timed runs a sync, or a write that is one, and counts it. The leader calls it.
+func (l *Log) timed(sync func() error) error {
+	w, start := l.slow, time.Now()
+	if w != nil {
+		w.begin(start)
+	}
+	err := sync()
+	took := time.Since(start)
+	if w != nil {
+		w.end(took)
+	}
+	if err == nil {
+		l.stats.syncs.Add(1)
+		l.stats.syncTime.Add(int64(took))
+	}
+	return err
+}
+
+// writeAt repeats a write that was interrupted before it wrote anything.
+func writeAt(f interface {
+	WriteAt([]byte, int64) (int, error)
+}, b []byte, off int64) error {
+	for try := 0; ; try++ {
+		n, err := f.WriteAt(b, off)
+		if err == nil || n > 0 || try == 10 || !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// slowWatch tells Options.OnSlowSync of syncs that hang. The leader begins and
+// ends them, one at a time.
+//
+// Its timer is not set anew for each sync: while it runs it runs on, and when it
+// fires it looks how old the sync is that runs then.
+type slowWatch struct {
+	limit time.Duration
+	hook  func(took time.Duration, done bool)
+
+	mu    sync.Mutex // guards all below; a leaf
+	timer *time.Timer
+	armed bool
+	since time.Time          // of the sync that runs; zero: none
+	told  chan time.Duration // the hook knows of it, and waits for how long it took
+}
+
+func (w *slowWatch) begin(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since = now
+	if !w.armed {
+		w.arm(w.limit)
+	}
+}
+
+// arm sets the timer; mu is held.
+func (w *slowWatch) arm(d time.Duration) {
+	w.armed = true
+	if w.timer == nil {
+		w.timer = time.AfterFunc(d, w.fire)
+	} else {
+		w.timer.Reset(d)
+	}
+}
+
+func (w *slowWatch) end(took time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since = time.Time{}
+	if w.told != nil {
+		w.told <- took // it has room for one
+		w.told = nil
+	}
+}
+
+// fire runs in the timer's own goroutine. It calls the hook twice, so that it
+// hears of the end of a sync after its beginning.
+func (w *slowWatch) fire() {
+	w.mu.Lock()
+	w.armed = false
+	if w.since.IsZero() {
+		w.mu.Unlock()
+		return
+	}
+	age := time.Since(w.since)
+	if age < w.limit {
+		w.arm(w.limit - age)
+		w.mu.Unlock()
+		return
+	}
+	told := make(chan time.Duration, 1)
+	w.told = told
+	w.mu.Unlock()
+	w.hook(age, false)
+	w.hook(<-told, true)
+}
+
+// stop ends the watch; no sync runs.
+func (w *slowWatch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}

@@ -35,7 +35,7 @@ var rooms = []room{
 	{dir: "fuzz", imports: []string{".", "vfs"}, outside: []string{modXXHash}, adapter: "forebay.go"},
 	{dir: ".", imports: []string{"checkpoint", "commit", "internal/base", "internal/batch", "internal/cache", "internal/merge", "manifest", "memtable", "recovery", "segment", "vfs", "wal"}},
 	{dir: "commit", imports: []string{"internal/base", "internal/batch", "wal"}},
-	{dir: "recovery", imports: []string{"internal/base", "manifest", "segment", "vfs", "wal"}},
+	{dir: "recovery", imports: []string{"compaction", "internal/base", "manifest", "segment", "vfs", "wal"}},
 	{dir: "checkpoint", imports: []string{"compaction", "internal/base", "internal/merge", "manifest", "memtable", "segment", "vfs"}},
 	{dir: "compaction", imports: []string{"internal/base", "internal/merge", "internal/rangedel", "manifest", "segment", "vfs"}},
 	{dir: "manifest", imports: []string{"internal/base", "internal/editlog", "vfs", "wal/frame"}},

@@ -180,17 +180,16 @@ func Listed(m *segment.Meta, level int) manifest.Segment {
 	}
 }
 
-// Open opens a segment and checks that it is the one that is listed.
+// Open opens a segment and checks that it is the one that is listed. That it is
+// missing is a *base.CorruptionError, too.
 func Open(fsys vfs.FS, path string, store [16]byte, g *manifest.Segment, opts segment.Options) (*segment.Reader, error) {
 	f, err := fsys.Open(path, vfs.ReadOnly)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &base.CorruptionError{File: path, Offset: -1, Reason: "listed segment is missing"}
+	}
 	if err != nil {
 		return nil, err
 	}
-	return openFile(f, path, store, g, opts)
-}
-
-// openFile is Open of an open file; f is the reader's, and closed on an error.
-func openFile(f vfs.File, path string, store [16]byte, g *manifest.Segment, opts segment.Options) (*segment.Reader, error) {
 	r, err := segment.Open(f, path, segment.ID{Store: store, Number: g.Number}, opts)
 	if err != nil {
 		f.Close()

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/forebaydb/forebay/compaction"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/segment"
@@ -63,8 +64,11 @@ type Report struct {
 // Store is an opened store.
 type Store struct {
 	Manifest *manifest.Manifest
-	Log      *wal.Log
-	// Segments are in the order of the manifest: oldest first.
+	// Log is nil when the store was opened to be read alone.
+	Log *wal.Log
+	// Listed is what the manifest said of the live segments, in its order:
+	// oldest first. Segments are their readers, in the same order.
+	Listed   []manifest.Segment
 	Segments []*segment.Reader
 	Report   Report
 }
@@ -99,13 +103,47 @@ func Explain(cfg *Config) (Report, error) {
 	if err := s.load(cfg); err != nil || s.Report.Created {
 		return s.Report, err
 	}
+	return s.Report, s.inspect(cfg)
+}
+
+// OpenReadOnly recovers a store into memory and changes nothing: no file is made,
+// written or removed. The manifest of the result takes no edit, and it has no
+// log. What Apply is given need not be durable, as it is after Open: it is what
+// an Open would make durable. Without a store in the directory the error wraps
+// fs.ErrNotExist.
+//
+// Nobody may write to the store before OpenReadOnly has returned, nor remove
+// files of it before Close: the caller holds its lock, shared at least
+// (vfs.FS.LockShared).
+func OpenReadOnly(cfg *Config) (*Store, error) {
+	start := time.Now()
+	s := &Store{}
+	err := s.load(cfg)
+	switch {
+	case err == nil && s.Report.Created:
+		err = fmt.Errorf("no store in %s: %w", cfg.Dir, fs.ErrNotExist)
+	case err == nil:
+		err = s.inspect(cfg)
+	case errors.Is(err, fs.ErrNotExist): // no directory
+		err = fmt.Errorf("no store in %s: %w", cfg.Dir, err)
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.Report.Duration = time.Since(start)
+	return s, nil
+}
+
+// inspect is what an open does behind load, without a change.
+func (s *Store) inspect(cfg *Config) error {
 	if err := s.openSegments(cfg); err != nil {
-		return s.Report, err
+		return err
 	}
 	opts := s.logOptions(cfg)
-	rep, err := wal.Inspect(cfg.LogDir, &opts)
-	s.Report.Recovery = rep
-	return s.Report, err
+	var err error
+	s.Report.Recovery, err = wal.Inspect(cfg.LogDir, &opts)
+	return err
 }
 
 // load reads the manifest and refuses a directory that lost it.
@@ -162,9 +200,11 @@ func (s *Store) logOptions(cfg *Config) wal.Options {
 
 // openSegments opens every segment that the manifest lists.
 func (s *Store) openSegments(cfg *Config) error {
-	for _, g := range s.Manifest.State().Segments {
+	s.Listed = s.Manifest.State().Segments
+	for i := range s.Listed {
+		g := &s.Listed[i]
 		path := filepath.Join(cfg.Dir, cfg.SegmentName(g.Number))
-		r, err := OpenSegment(cfg.FS, path, s.Manifest.StoreID(), &g, cfg.Segment)
+		r, err := compaction.Open(cfg.FS, path, s.Manifest.StoreID(), g, cfg.Segment)
 		if err != nil {
 			return err
 		}
@@ -172,27 +212,6 @@ func (s *Store) openSegments(cfg *Config) error {
 	}
 	s.Report.Segments = len(s.Segments)
 	return nil
-}
-
-// OpenSegment opens one listed segment and checks that it is the one listed.
-func OpenSegment(fsys vfs.FS, path string, store [16]byte, g *manifest.Segment, opts segment.Options) (*segment.Reader, error) {
-	f, err := fsys.Open(path, vfs.ReadOnly)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &base.CorruptionError{File: path, Offset: -1, Reason: "listed segment is missing"}
-	}
-	if err != nil {
-		return nil, err
-	}
-	r, err := segment.Open(f, path, segment.ID{Store: store, Number: g.Number}, opts)
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	if r.Hash() != g.Hash || r.Size() != g.Size {
-		r.Close()
-		return nil, &base.CorruptionError{File: path, Offset: 0, Reason: fmt.Sprintf("not the segment that the manifest lists: hash %x of %d bytes, listed %x of %d", r.Hash(), r.Size(), g.Hash, g.Size)}
-	}
-	return r, nil
 }
 
 // refuseOrphans fails when a directory without a manifest holds a segment or a

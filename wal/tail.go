@@ -96,6 +96,15 @@ func (l *Log) epochAt(lsn LSN) uint64 {
 	return 0
 }
 
+// DurablePosition returns the position of the last durable record; a tail from
+// there reads what is committed from now on.
+func (l *Log) DurablePosition() Position {
+	l.histMu.Lock()
+	defer l.histMu.Unlock()
+	lsn := l.durable.Load() // a cut lowers it under histMu
+	return Position{Epoch: l.epochAt(lsn), LSN: lsn}
+}
+
 // EpochAt returns the epoch in which record lsn was committed, or 0 when the
 // log does not hold it.
 func (l *Log) EpochAt(lsn LSN) uint64 {
@@ -113,14 +122,38 @@ func (l *Log) EpochAt(lsn LSN) uint64 {
 // *CompactedError, *CorruptionError.
 func (t *Tail) Next(ctx context.Context) (Position, []byte, error) {
 	for {
-		if t.from < len(t.recs) && t.gen == t.l.gen.Load() {
-			return t.pop(), t.recs[t.from-1], nil
+		pos, rec, more, err := t.try()
+		if more == nil {
+			return pos, rec, err
 		}
-		if err := t.ready(ctx); err != nil {
-			return t.at, nil, err
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return t.at, nil, ctx.Err()
+		}
+	}
+}
+
+// TryNext is Next that does not wait: ok is false when no record behind the
+// reader's position is durable now. Its errors are those of Next.
+func (t *Tail) TryNext() (pos Position, rec []byte, ok bool, err error) {
+	pos, rec, more, err := t.try()
+	return pos, rec, more == nil && err == nil, err
+}
+
+// try returns the next record, or an error, or, with neither, what is closed
+// when there may be one.
+func (t *Tail) try() (pos Position, rec []byte, more <-chan struct{}, err error) {
+	for {
+		if t.from < len(t.recs) && t.gen == t.l.gen.Load() {
+			pos = t.pop()
+			return pos, t.recs[t.from-1], nil, nil
+		}
+		if more, err := t.ready(); more != nil || err != nil {
+			return t.at, nil, more, err
 		}
 		if err := t.fill(); err != nil && !t.moved() {
-			return t.at, nil, err
+			return t.at, nil, nil, err
 		}
 	}
 }
@@ -144,40 +177,35 @@ func (t *Tail) moved() bool {
 	return true
 }
 
-// ready waits until record at+1 is durable and finds the file that holds it.
-func (t *Tail) ready(ctx context.Context) error {
+// ready finds the file that holds record at+1. While that is not durable it
+// returns what is closed when it may be, or why it never will.
+func (t *Tail) ready() (more <-chan struct{}, err error) {
 	l := t.l
-	for {
-		l.histMu.Lock()
-		if t.gen != l.gen.Load() {
-			t.drop()
-			if err := l.checkPosition(t); err != nil {
-				l.histMu.Unlock()
-				return err
-			}
-		}
-		if t.at.LSN < l.durable.Load() {
-			err := t.place()
+	l.histMu.Lock()
+	if t.gen != l.gen.Load() {
+		t.drop()
+		if err := l.checkPosition(t); err != nil {
 			l.histMu.Unlock()
-			return err
-		}
-		if l.wait == nil {
-			l.wait = make(chan struct{})
-		}
-		wait := l.wait
-		l.histMu.Unlock()
-		if err := l.Err(); err != nil {
-			return err
-		}
-		if l.isClosed() {
-			return ErrClosed
-		}
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return ctx.Err()
+			return nil, err
 		}
 	}
+	if t.at.LSN < l.durable.Load() {
+		err := t.place()
+		l.histMu.Unlock()
+		return nil, err
+	}
+	if l.wait == nil {
+		l.wait = make(chan struct{})
+	}
+	wait := l.wait
+	l.histMu.Unlock()
+	if err := l.Err(); err != nil {
+		return nil, err
+	}
+	if l.isClosed() {
+		return nil, ErrClosed
+	}
+	return wait, nil
 }
 
 // place makes t.sp the span that holds record at+1; histMu is held.

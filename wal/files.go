@@ -52,8 +52,8 @@ func (l *Log) rotate(records int64) error {
 	l.b.Link(link, l.durable.Load())
 	l.histMu.Lock()
 	l.hist = append(l.hist, &span{meta: lf.meta, first: l.next, last: l.next - 1, size: lf.size, live: true})
+	l.unused.Add(-lf.size)
 	l.histMu.Unlock()
-	l.taken.Store(0)
 	l.archiveSoon()
 	return nil
 }
@@ -108,7 +108,6 @@ func (l *Log) takeFile(need int64) (*logFile, error) {
 	defer l.fileMu.Unlock()
 	if f := l.spare; f != nil && f.size >= need && f.meta.Epoch == l.epoch {
 		l.spare = nil
-		l.taken.Store(f.size)
 		return f, nil
 	}
 	least := (need + frame.BlockAlign - 1) &^ (frame.BlockAlign - 1)
@@ -125,7 +124,6 @@ func (l *Log) takeFile(need int64) (*logFile, error) {
 		return nil, err
 	}
 	l.grow(size)
-	l.taken.Store(f.size)
 	return f, nil
 }
 
@@ -150,6 +148,11 @@ func (l *Log) bounded(size int64, zero bool) (*logFile, error) {
 	if l.totalBytes()+more() > l.opts.MaxBytes {
 		l.dropRecyclable()
 	}
+	if n := l.totalBytes() + more(); l.spare != nil && n > l.opts.MaxBytes && n-l.spare.size <= l.opts.MaxBytes {
+		if err := l.dropSpare(); err != nil {
+			return nil, err
+		}
+	}
 	if n := l.totalBytes(); n+more() > l.opts.MaxBytes {
 		return nil, fmt.Errorf("%w: %d bytes in use, limit %d, and a file of %d is due", ErrFull, n, l.opts.MaxBytes, size)
 	}
@@ -159,9 +162,25 @@ func (l *Log) bounded(size int64, zero bool) (*logFile, error) {
 // dropRecyclable removes what was kept for recycling; fileMu is held.
 func (l *Log) dropRecyclable() {
 	for _, r := range l.recycle {
+		l.unused.Add(-r.size)
 		l.fsys.Remove(join(l.dir, r.name))
 	}
 	l.recycle = nil
+}
+
+// dropSpare gives up a spare that is too small for what is to be written; fileMu
+// is held.
+func (l *Log) dropSpare() error {
+	f := l.spare
+	if err := l.cat.EditLog(&Edit{Remove: []uint64{f.meta.Number}}); err != nil {
+		l.poisonWith(err)
+		return l.Err()
+	}
+	l.spare = nil
+	l.unused.Add(-f.size)
+	f.close()
+	l.fsys.Remove(f.path) // an unlisted file that stays is removed by the next open
+	return nil
 }
 
 // fit returns the size of the next file: where MaxBytes is near, as much as is
@@ -229,6 +248,7 @@ func (l *Log) makeFile(size int64, zero bool) (*logFile, error) {
 	if e.Remove != nil {
 		l.void = nil
 	}
+	l.unused.Add(lf.size)
 	return lf, nil
 }
 
@@ -238,6 +258,7 @@ func (l *Log) fillFile(lf *logFile, zero bool) error {
 	if i := slices.IndexFunc(l.recycle, func(r recyclable) bool { return r.size == lf.size }); i >= 0 {
 		r := l.recycle[i]
 		l.recycle = slices.Delete(l.recycle, i, i+1)
+		l.unused.Add(-r.size)
 		if err := l.fsys.Rename(join(l.dir, r.name), lf.path); err != nil {
 			return err
 		}
@@ -280,15 +301,9 @@ func (l *Log) fillFile(lf *logFile, zero bool) error {
 
 // totalBytes sums the sizes of all log files; fileMu is held.
 func (l *Log) totalBytes() int64 {
-	n := l.taken.Load()
-	if l.spare != nil {
-		n += l.spare.size
-	}
-	for _, r := range l.recycle {
-		n += r.size
-	}
 	l.histMu.Lock()
 	defer l.histMu.Unlock()
+	n := l.unused.Load()
 	for _, sp := range l.hist {
 		n += sp.size
 	}
@@ -306,8 +321,8 @@ func (l *Log) spareSoon() {
 		defer l.preparing.Store(false)
 		l.fileMu.Lock()
 		defer l.fileMu.Unlock()
-		if l.spare != nil || l.Err() != nil || l.isClosed() {
-			return
+		if l.spare != nil || l.epoch != epoch || l.Err() != nil || l.isClosed() {
+			return // l.epoch changes under fileMu
 		}
 		size := l.fit()
 		f, err := l.bounded(size, true)
@@ -315,10 +330,6 @@ func (l *Log) spareSoon() {
 			// The leader meets it, and reports it, when it needs a file; until
 			// then it is not tried again.
 			l.noSpare.Store(number)
-			return
-		}
-		if f.meta.Epoch != epoch {
-			f.close()
 			return
 		}
 		l.grow(size)
@@ -345,6 +356,7 @@ func (l *Log) dropUnused() error {
 		return err
 	}
 	if l.spare != nil {
+		l.unused.Add(-l.spare.size)
 		l.spare.close()
 		l.spare = nil
 	}

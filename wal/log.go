@@ -58,7 +58,7 @@ type Log struct {
 
 	fileMu   sync.Mutex // guards the making and releasing of files
 	spare    *logFile
-	taken    atomic.Int64 // size of the file that the leader has taken and that hist does not show yet
+	unused   atomic.Int64 // bytes of files that hist does not show: spare, recyclable, taken by the leader
 	nextSize int64
 	recycle  []recyclable
 	number   uint64   // highest file number ever used
@@ -269,6 +269,7 @@ func (l *Log) copyForward(s *scan) error {
 	if err := l.writeOut(true); err != nil {
 		return err
 	}
+	l.unused.Add(-lf.size)
 	l.hist = append(l.hist, &span{meta: lf.meta, first: from + 1, last: to, hash: l.b.LastData(), copies: to, copyEpoch: s.pos.Epoch, keep: l.keepSum, size: lf.size, live: true})
 	l.pos = Floor{File: lf.meta.Number, LSN: to, Hash: l.b.LastData(), Epoch: lf.meta.Epoch}
 	l.written.Store(to)
@@ -425,10 +426,7 @@ func (l *Log) closeFiles() {
 			f.close()
 		}
 	}
-	for _, r := range l.recycle {
-		l.fsys.Remove(join(l.dir, r.name))
-	}
-	l.recycle = nil
+	l.dropRecyclable()
 }
 
 func (f *logFile) close() {

@@ -138,6 +138,7 @@ func (l *Log) discard(drop []*span) {
 		name := FileName(sp.meta.Number)
 		if !reader && sp.size == l.nextSize && len(l.recycle) == 0 && !l.opts.NoSpares {
 			l.recycle = append(l.recycle, recyclable{name, sp.size})
+			l.unused.Add(sp.size)
 			continue
 		}
 		l.fsys.Remove(join(l.dir, name)) // an unlisted file that stays is removed by the next open
@@ -325,6 +326,7 @@ func (l *Log) cutTo(pos Floor, kept uint64, keep, gone []*span, put []FileMeta) 
 		l.cur = nil
 	}
 	if l.spare != nil {
+		l.unused.Add(-l.spare.size)
 		l.spare.close()
 		l.fsys.Remove(l.spare.path)
 		l.spare = nil
@@ -483,7 +485,7 @@ func (l *Log) archive(sp *span) error {
 
 // counters are the figures of a log; they are read while it runs.
 type counters struct {
-	records, groups, writes, syncs, bytes, zeroed, syncTime, archiveErrors atomic.Int64
+	records, groups, writes, syncs, slowSyncs, bytes, zeroed, syncTime, archiveErrors atomic.Int64
 }
 
 // Stats are figures since Open.
@@ -494,20 +496,27 @@ type Stats struct {
 	Bytes, Zeroed int64
 	// SyncTime is the time spent in syncs.
 	SyncTime time.Duration
+	// SlowSyncs counts those that took Options.SlowSync or longer; one that still
+	// runs is not among them.
+	SlowSyncs int64
 	// ArchiveErrors counts failed calls of the archive hook.
 	ArchiveErrors int64
 	// Files and FileBytes count the files of the history.
 	Files     int
 	FileBytes int64
+	// SpareBytes is the size of the files beside those: made ahead, or kept to be
+	// used again. MaxBytes bounds FileBytes and SpareBytes together.
+	SpareBytes int64
 }
 
 // Stats returns figures since Open.
 func (l *Log) Stats() Stats {
 	c := &l.stats
 	s := Stats{Records: c.records.Load(), Groups: c.groups.Load(), Writes: c.writes.Load(), Syncs: c.syncs.Load(), Bytes: c.bytes.Load(),
-		Zeroed: c.zeroed.Load(), SyncTime: time.Duration(c.syncTime.Load()), ArchiveErrors: c.archiveErrors.Load()}
+		Zeroed: c.zeroed.Load(), SyncTime: time.Duration(c.syncTime.Load()), SlowSyncs: c.slowSyncs.Load(), ArchiveErrors: c.archiveErrors.Load()}
 	l.histMu.Lock()
 	defer l.histMu.Unlock()
+	s.SpareBytes = l.unused.Load()
 	for _, sp := range l.hist {
 		s.Files++
 		s.FileBytes += sp.size

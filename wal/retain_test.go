@@ -357,46 +357,6 @@ func TestArchiveHangs(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestFull: at MaxBytes appends are refused, reads and truncation go on, and
-// then there is room again.
-func TestFull(t *testing.T) {
-	for _, max := range []int64{64 << 10, 100 << 10, 200 << 10, 1 << 20} {
-		for _, noSpares := range []bool{true, false} {
-			t.Run(fmt.Sprint(max>>10, "K/", noSpares), func(t *testing.T) {
-				fs := vfs.NewMem()
-				o := testOptions(fs)
-				o.MaxBytes, o.NoSpares = max, noSpares
-				l, _ := openAll(t, o)
-				n := 0
-				for range 5 {
-					before := n
-					var err error
-					for {
-						_, err = l.Append([]byte(longRecord(n + 1)))
-						if err != nil {
-							break
-						}
-						n++
-						require.LessOrEqual(t, l.Stats().FileBytes, max)
-					}
-					require.ErrorIs(t, err, wal.ErrFull)
-					require.NoError(t, l.Err())
-					require.Greater(t, n, before+5)
-					require.Equal(t, wal.LSN(n), l.LastLSN())
-					_, err = l.Append([]byte(longRecord(n + 1)))
-					require.ErrorIs(t, err, wal.ErrFull)
-					require.NoError(t, l.TruncateFront(l.DurableLSN()))
-				}
-				require.NoError(t, l.Close())
-				l, got := openAll(t, o)
-				require.Equal(t, wal.LSN(n), l.LastLSN())
-				require.Equal(t, longRecord(n), got[len(got)-1])
-				require.NoError(t, l.Close())
-			})
-		}
-	}
-}
-
 // TestTruncateBackAgainAndAgain cuts to 6, to 4 and to 2, with every kind of end
 // between the cuts: the log never shows what was cut.
 func TestTruncateBackAgainAndAgain(t *testing.T) {

@@ -128,6 +128,7 @@ func TestSlowSyncIsTold(t *testing.T) {
 				require.Equal(t, []call{{time.Minute, time.Minute, true}}, told())
 				put(t, l, wal.Durable, "e")
 				require.Len(t, told(), 2)
+				require.EqualValues(t, 3, l.Stats().SlowSyncs)
 				require.NoError(t, l.Close())
 				time.Sleep(time.Hour)
 				require.Empty(t, told())

@@ -97,6 +97,9 @@ func (l *Log) timed(sync func() error) error {
 	}
 	err := sync()
 	took := time.Since(start)
+	if took >= l.opts.SlowSync {
+		l.stats.slowSyncs.Add(1)
+	}
 	if w != nil {
 		w.end(took)
 	}

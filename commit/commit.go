@@ -11,6 +11,11 @@
 // it, in the order of the log, when nothing that it read was written at an LSN
 // above the one at which it read: then it might as well have run as a whole at
 // its own LSN. Transactions that conflict take turns in a Lane.
+//
+// A commit may have a guard: a function that the leader asks in the order of the
+// log whether the commit may still be. What one guard sets, those of all later
+// commits see, and none of earlier ones; so a thing can be dropped by a commit,
+// and no commit behind that writes to it.
 package commit
 
 import (
@@ -89,6 +94,8 @@ type Commit struct {
 	// commit that keeps it would keep all that it was read from, and so on.
 	reads *Reads
 	tx    bool
+	// guard is asked by the leader, once, and then forgotten as reads are.
+	guard func() error
 	// outcome is pending, refused, or the LSN with which the commit was
 	// admitted; it changes once, under the tracker's lock. It is kept for
 	// commits while transactions are active.
@@ -103,6 +110,24 @@ var pool = sync.Pool{New: func() any { return new(Commit) }}
 func (p *Pipeline) Apply(record []byte, level wal.Level, hook func(lsn base.LSN, record []byte)) (base.LSN, error) {
 	c := pool.Get().(*Commit)
 	c.prepare(p, record, level, hook)
+	return p.commit(c)
+}
+
+// ApplyGuarded is Apply of a commit with a guard instead of a hook. The leader
+// calls guard, in the order of the log, when nothing else can refuse the commit:
+// on nil the commit is in the log, or the log is poisoned. An error refuses this
+// commit alone, and is what is returned; nothing was applied. All commits wait for
+// a guard: it must be quick, and must not call log, pipeline or lane. It may be
+// nil.
+func (p *Pipeline) ApplyGuarded(record []byte, level wal.Level, guard func() error) (base.LSN, error) {
+	c := pool.Get().(*Commit)
+	c.prepare(p, record, level, nil)
+	c.guard = guard
+	return p.commit(c)
+}
+
+// commit commits c, which is from the pool, and puts it back.
+func (p *Pipeline) commit(c *Commit) (base.LSN, error) {
 	err := p.log.Commit(&c.req)
 	lsn := c.req.First
 	if err == nil {
@@ -116,8 +141,15 @@ func (p *Pipeline) Apply(record []byte, level wal.Level, hook func(lsn base.LSN,
 // Submit orders a commit and does not wait. record must not change until Wait
 // has returned its result.
 func (p *Pipeline) Submit(record []byte, level wal.Level) (*Commit, error) {
+	return p.SubmitGuarded(record, level, nil)
+}
+
+// SubmitGuarded is Submit of a commit with a guard; see ApplyGuarded. Wait
+// returns the guard's error.
+func (p *Pipeline) SubmitGuarded(record []byte, level wal.Level, guard func() error) (*Commit, error) {
 	c := new(Commit)
 	c.prepare(p, record, level, nil)
+	c.guard = guard
 	if err := p.log.Submit(&c.req); err != nil {
 		return nil, err
 	}

@@ -213,9 +213,9 @@ func (h *Hold) Get(key []byte) (value []byte, kind base.Kind, from *Commit, ok b
 // Submit orders the transaction, as Pipeline.SubmitTx does; with a nil record it
 // is one that writes nothing. record must never be changed afterwards. The
 // caller then leaves the lane and waits.
-func (h *Hold) Submit(record []byte, level wal.Level, reads *Reads) (*Commit, error) {
+func (h *Hold) Submit(record []byte, level wal.Level, reads *Reads, guard func() error) (*Commit, error) {
 	l, c := h.lane, new(Commit)
-	if err := c.prepareTx(l.p, record, level, reads); err != nil {
+	if err := c.prepareTx(l.p, record, level, reads, guard); err != nil {
 		return nil, err
 	}
 	// The order of the overlay is that of the log: no other submits between.

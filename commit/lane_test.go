@@ -114,7 +114,7 @@ func (s *store) update(key string, n int) error {
 			s.first.Add(1)
 			reads.Reset(s.p.Applied())
 			reads.Key([]byte(key))
-			_, err = s.p.CommitTx(added(key, s.table.get(key, reads.At()), n), wal.Durable, reads)
+			_, err = s.p.CommitTx(added(key, s.table.get(key, reads.At()), n), wal.Durable, reads, nil)
 		} else {
 			s.inLane.Add(1)
 			err = s.updateInLane(ctx, key, n)
@@ -139,7 +139,7 @@ func (s *store) updateInLane(ctx context.Context, key string, n int) error {
 		value = []byte(s.table.get(key, h.At()))
 	}
 	reads.KeyFrom([]byte(key), from)
-	c, err := h.Submit(added(key, string(value), n), wal.Durable, reads)
+	c, err := h.Submit(added(key, string(value), n), wal.Durable, reads, nil)
 	if err != nil {
 		return err
 	}

@@ -293,10 +293,10 @@ func (s *sim) submit(i int) {
 	}
 	var err error
 	if tx.hold != nil {
-		tx.c, err = tx.hold.Submit(rec, wal.Durable, tx.reads)
+		tx.c, err = tx.hold.Submit(rec, wal.Durable, tx.reads, nil)
 		tx.hold.Leave()
 	} else {
-		tx.c, err = s.p.SubmitTx(rec, wal.Durable, tx.reads)
+		tx.c, err = s.p.SubmitTx(rec, wal.Durable, tx.reads, nil)
 	}
 	if err != nil {
 		s.over(i, err)

@@ -81,7 +81,23 @@ func (t *tracker) idle(c *Commit) bool {
 	return t.active.Load() == 0 && !t.on && (c == nil || c.reads == nil)
 }
 
-// admit validates a request and notes what it writes.
+// ask asks the guard. The leader calls it, with no lock held.
+func (c *Commit) ask() error {
+	guard := c.guard
+	c.guard = nil
+	return guard()
+}
+
+// askUnlocked asks the guard; mu is held, but not meanwhile: a guard may have
+// locks of its own. None but the leader notes or admits anything in between.
+func (t *tracker) askUnlocked(c *Commit) error {
+	t.mu.Unlock()
+	defer t.mu.Lock()
+	return c.ask()
+}
+
+// admit validates a request and notes what it writes. The guard comes last: then
+// nothing but its own error refuses the request any more.
 func (t *tracker) admit(r *wal.Request, c *Commit) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -91,10 +107,24 @@ func (t *tracker) admit(r *wal.Request, c *Commit) error {
 		if err = ErrConflict; c.outcome.Load() != refused {
 			err = t.check(c.reads, true)
 		}
-		c.reads = nil
+	}
+	var one [1]batch.Reader
+	ops := one[:0]
+	for i := 0; err == nil && i < len(r.Records); i++ {
+		var rec batch.Reader
+		if rec, err = batch.Decode(r.Records[i].Data); err != nil {
+			err = fmt.Errorf("commit: refused: %w", err)
+		}
+		ops = append(ops, rec)
+	}
+	if err == nil && c != nil && c.guard != nil {
+		err = t.askUnlocked(c)
 	}
 	if err == nil {
-		err = t.note(r)
+		t.note(r.First, ops)
+	}
+	if c != nil {
+		c.reads, c.guard = nil, nil
 	}
 	switch {
 	case c == nil:
@@ -122,14 +152,10 @@ func (t *tracker) turn(next base.LSN) {
 	}
 }
 
-// note notes what a request writes. On an error nothing is noted.
-func (t *tracker) note(r *wal.Request) error {
-	for i := range r.Records {
-		ops, err := batch.Decode(r.Records[i].Data)
-		if err != nil {
-			return fmt.Errorf("commit: refused: %w", err)
-		}
-		lsn := r.First + base.LSN(i)
+// note notes what a request writes, whose first record has the LSN first.
+func (t *tracker) note(first base.LSN, recs []batch.Reader) {
+	for i, ops := range recs {
+		lsn := first + base.LSN(i)
 		t.last = lsn
 		if ops.Len() >= t.limits.bulk {
 			t.bulk = append(t.bulk, bulkBatch{lsn, ops})
@@ -145,7 +171,6 @@ func (t *tracker) note(r *wal.Request) error {
 			t.keys.add(lsn, hash, ops.Key(), nil, false)
 		}
 	}
-	return nil
 }
 
 // applied is told that the group under way is in the tables.

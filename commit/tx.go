@@ -28,26 +28,25 @@ func (p *Pipeline) End() { p.track.active.Add(-1) }
 //
 // Errors beside those of Apply are ErrConflict and ErrStale: nothing was
 // applied. What is certain to be refused is refused at once.
-func (p *Pipeline) CommitTx(record []byte, level wal.Level, reads *Reads) (base.LSN, error) {
+//
+// guard, which may be nil, is as in ApplyGuarded. A transaction that is refused
+// for what it read never comes to its guard.
+func (p *Pipeline) CommitTx(record []byte, level wal.Level, reads *Reads, guard func() error) (base.LSN, error) {
 	c := pool.Get().(*Commit)
-	err := c.prepareTx(p, record, level, reads)
-	if err == nil {
-		if err = p.log.Commit(&c.req); err == nil {
-			err = p.failure()
-		}
+	if err := c.prepareTx(p, record, level, reads, guard); err != nil {
+		*c = Commit{}
+		pool.Put(c)
+		return 0, err
 	}
-	lsn := c.req.First
-	*c = Commit{}
-	pool.Put(c)
-	return lsn, err
+	return p.commit(c)
 }
 
 // SubmitTx is CommitTx that orders the commit and does not wait: Wait returns
-// ErrConflict or ErrStale when it was refused by the leader. record and reads
-// must not change until Wait has returned its result.
-func (p *Pipeline) SubmitTx(record []byte, level wal.Level, reads *Reads) (*Commit, error) {
+// ErrConflict, ErrStale or the guard's error when it was refused by the leader.
+// record and reads must not change until Wait has returned its result.
+func (p *Pipeline) SubmitTx(record []byte, level wal.Level, reads *Reads, guard func() error) (*Commit, error) {
 	c := new(Commit)
-	if err := c.prepareTx(p, record, level, reads); err != nil {
+	if err := c.prepareTx(p, record, level, reads, guard); err != nil {
 		return nil, err
 	}
 	if err := p.log.Submit(&c.req); err != nil {
@@ -56,13 +55,13 @@ func (p *Pipeline) SubmitTx(record []byte, level wal.Level, reads *Reads) (*Comm
 	return c, nil
 }
 
-func (c *Commit) prepareTx(p *Pipeline, record []byte, level wal.Level, reads *Reads) error {
+func (c *Commit) prepareTx(p *Pipeline, record []byte, level wal.Level, reads *Reads, guard func() error) error {
 	c.prepare(p, record, level, nil)
 	if record == nil {
 		c.req.Records = nil
 		c.req.Level = wal.Buffered // those before it have levels of their own
 	}
-	c.reads, c.tx = reads, true
+	c.reads, c.tx, c.guard = reads, true, guard
 	reads.seal()
 	return p.track.early(reads)
 }
@@ -168,7 +167,10 @@ func (w *waiters) wake(last base.LSN) {
 func (p *Pipeline) Admit(r *wal.Request) error {
 	c, _ := r.Owner.(*Commit)
 	if p.track.idle(c) {
-		return nil
+		if c == nil || c.guard == nil {
+			return nil
+		}
+		return c.ask()
 	}
 	return p.track.admit(r, c)
 }

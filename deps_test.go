@@ -33,7 +33,7 @@ type room struct {
 // README.md.
 var rooms = []room{
 	{dir: "fuzz", imports: []string{".", "vfs"}, outside: []string{modXXHash}, adapter: "forebay.go"},
-	{dir: ".", imports: []string{"checkpoint", "commit", "internal/base", "internal/batch", "internal/cache", "internal/merge", "manifest", "memtable", "recovery", "segment", "vfs", "wal"}},
+	{dir: ".", imports: []string{"checkpoint", "commit", "compaction", "internal/base", "internal/batch", "internal/cache", "internal/keyspace", "internal/merge", "internal/rangedel", "manifest", "memtable", "recovery", "segment", "vfs", "wal"}},
 	{dir: "commit", imports: []string{"internal/base", "internal/batch", "wal"}},
 	{dir: "recovery", imports: []string{"compaction", "internal/base", "manifest", "segment", "vfs", "wal"}},
 	{dir: "checkpoint", imports: []string{"compaction", "internal/base", "internal/merge", "manifest", "memtable", "segment", "vfs"}},
@@ -49,6 +49,7 @@ var rooms = []room{
 	{dir: "internal/batch", imports: []string{"internal/base"}},
 	{dir: "internal/cache"},
 	{dir: "internal/base"},
+	{dir: "internal/keyspace"},
 	{dir: "vfs", outside: []string{"golang.org/x/sys"}},
 }
 

@@ -3,6 +3,7 @@ package forebay
 import (
 	"errors"
 
+	"github.com/forebaydb/forebay/commit"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
 	"github.com/forebaydb/forebay/vfs"
@@ -17,6 +18,22 @@ var (
 	ErrNotFound = errors.New("forebay: not found")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("forebay: store is closed")
+	// ErrReadOnly: the store was opened for reading only.
+	ErrReadOnly = errors.New("forebay: store is open for reading only")
+	// ErrNoKeyspace: there is no keyspace with the name.
+	ErrNoKeyspace = errors.New("forebay: no such keyspace")
+	// ErrKeyspaceDropped: the keyspace of this handle was dropped.
+	ErrKeyspaceDropped = errors.New("forebay: keyspace was dropped")
+	// ErrConflict: what a transaction read was written by others. Update tries
+	// again by itself.
+	ErrConflict = commit.ErrConflict
+	// ErrNested: a write by itself, or a transaction, inside of a transaction that
+	// runs alone or in turn: it would wait for itself.
+	ErrNested = errors.New("forebay: a write inside of a transaction that others wait for")
+	// ErrTxDone: the transaction's function has returned.
+	ErrTxDone = errors.New("forebay: transaction is over")
+	// ErrDiverged: a Position is of a history that was cut off.
+	ErrDiverged = wal.ErrDiverged
 	// ErrLocked: another open holds the directory, in this process or another.
 	ErrLocked = vfs.ErrLocked
 	// ErrFull: the log may not grow (Options.MaxLogBytes), or settling has
@@ -35,6 +52,10 @@ var (
 // CorruptionError says where stored bytes are damaged. Nothing is served from
 // there, and no file was changed.
 type CorruptionError = base.CorruptionError
+
+// CompactedError says that the log does not hold what is behind a Position any
+// more, and what is the oldest that it holds.
+type CompactedError = wal.CompactedError
 
 // LimitError says that a key, a value or a batch is above its limit; the write
 // was not applied.

@@ -95,8 +95,10 @@ type Options struct {
 	LogFileSize int64
 	// MaxLogBytes bounds all log files together, in bytes; 0: no bound.
 	MaxLogBytes int64
-	// MemoryLimit bounds memtables and block cache together, in bytes; default
-	// 256 MiB. Half of it is for the cache.
+	// MemoryLimit bounds memtables, block cache, and the indexes of segments
+	// together, in bytes; default 256 MiB. The cache has what the others leave,
+	// and an eighth at least. What a group of commits holds, and what the garbage
+	// collector leaves lying for a while, come on top.
 	MemoryLimit int64
 	// MemtableSize is the size in bytes at which a memtable is frozen and
 	// settled into a segment; default a quarter of MemoryLimit, at most 64 MiB.
@@ -104,6 +106,14 @@ type Options struct {
 	MemtableSize int64
 	// Compression of log and segments.
 	Compression Compression
+	// ReadOnly opens a store that exists and changes nothing on disk; see Open.
+	ReadOnly bool
+	// OnEvent is called for what happens in the background, one call at a time; see
+	// EventKind. It runs in a goroutine of its own and may call the store.
+	OnEvent func(Event)
+	// SlowSync is how long a sync of the log may take before it is told as an
+	// event; default 1 s.
+	SlowSync time.Duration
 	// Logger is told of what happens in the background; nil: nobody.
 	Logger *slog.Logger
 	// MarkDelay is how long the log must be idle before a mark proves its last
@@ -159,7 +169,7 @@ func (o *Options) recovery(dir string, c *cache.Cache) *recovery.Config {
 		SegmentName: segment.FileName, ParseSegment: segment.ParseFileName,
 		Log: wal.Options{
 			Policy: o.Sync, Mechanism: o.Mechanism, Align: o.LogAlign,
-			FileSize: o.LogFileSize, MaxBytes: o.MaxLogBytes, MarkDelay: o.MarkDelay,
+			FileSize: o.LogFileSize, MaxBytes: o.MaxLogBytes, MarkDelay: o.MarkDelay, SlowSync: o.SlowSync,
 		},
 	}
 	if o.LogDir != "" {

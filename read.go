@@ -5,94 +5,161 @@ import (
 
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/merge"
+	"github.com/forebaydb/forebay/memtable"
 )
 
-// Get returns a copy of the value of key, or ErrNotFound. It sees every commit
-// that returned before the call.
-func (db *DB) Get(key []byte) ([]byte, error) {
-	shard, ok := db.readers.enter()
-	if !ok {
-		return nil, ErrClosed
+// Reader reads the keys of one keyspace of a store, of a snapshot or of a
+// transaction: Keyspace, Snapshot, Tx and Space are Readers too. Those of a store
+// and of a snapshot may be used by many goroutines at once, those of a transaction
+// by one.
+type Reader struct {
+	from   source
+	prefix []byte
+	check  func() error // nil: the keyspace cannot go away
+}
+
+// source is what a Reader reads from. Keys are stored keys.
+type source interface {
+	// get returns the value of a key, which may be kept and must not be changed.
+	get(key []byte) (value []byte, found bool, err error)
+	// open opens an iterator over [lo, hi), which are kept.
+	open(lo, hi []byte) (*cursor, error)
+}
+
+// cursor is an open iterator over stored keys.
+type cursor struct {
+	*merge.Visible
+	db *DB
+	// v was entered by shard, and is left when the iterator is closed.
+	v     *view
+	shard int
+	shut  bool
+	// seen, if not nil, is told of each [lo, hi), a stretch of stored keys all
+	// of which has been looked at. It does not keep them. The stretch of the
+	// last moves is [from, to).
+	seen     func(lo, hi []byte)
+	looking  bool
+	from, to []byte
+}
+
+// look begins a new stretch of keys that a transaction looks at.
+func (c *cursor) look(at []byte) {
+	if c.seen != nil {
+		c.tell()
+		c.looking = true
+		c.from, c.to = append(c.from[:0], at...), append(c.to[:0], at...)
 	}
-	defer db.readers.exit(shard)
-	value, found, err := db.find(key)
-	if err != nil {
+}
+
+// tell notes the stretch as read.
+func (c *cursor) tell() {
+	if c.looking {
+		c.looking = false
+		c.seen(c.from, c.to)
+	}
+}
+
+// close may be called again.
+func (c *cursor) close() error {
+	if c.shut {
+		return nil
+	}
+	c.shut = true
+	c.tell()
+	err := c.Visible.Close()
+	c.v.gate.exit(c.shard)
+	return err
+}
+
+// checkKey says whether a user may give a key.
+func checkKey(key []byte) error {
+	switch {
+	case len(key) == 0:
+		return ErrEmptyKey
+	case len(key) > base.MaxUserKey:
+		return &LimitError{What: "key", Size: len(key), Limit: base.MaxUserKey}
+	}
+	return nil
+}
+
+// stackKey is the length up to which a stored key is put together on the stack.
+const stackKey = 256
+
+func (r Reader) get(key []byte) (value []byte, found bool, err error) {
+	if err := checkKey(key); err != nil {
+		return nil, false, err
+	}
+	if r.check != nil {
+		if err := r.check(); err != nil {
+			return nil, false, err
+		}
+	}
+	var room [stackKey]byte
+	return r.from.get(append(append(room[:0], r.prefix...), key...))
+}
+
+// Get returns a copy of the value of key, or ErrNotFound. Of a store it sees
+// every commit that returned before the call.
+func (r Reader) Get(key []byte) ([]byte, error) {
+	value, found, err := r.get(key)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if !found {
+	case !found:
 		return nil, ErrNotFound
 	}
 	return append(make([]byte, 0, len(value)), value...), nil
 }
 
-// Has says whether the key is in the store.
-func (db *DB) Has(key []byte) (bool, error) {
-	shard, ok := db.readers.enter()
-	if !ok {
-		return false, ErrClosed
+// GetFunc calls fn with the value of key, which is lent until fn returns: it must
+// not be changed, nor kept. It returns fn's error, or ErrNotFound without
+// calling it. To close the store inside of fn is an error of the caller's that
+// may never return.
+func (r Reader) GetFunc(key []byte, fn func(value []byte) error) error {
+	value, found, err := r.get(key)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return ErrNotFound
 	}
-	defer db.readers.exit(shard)
-	_, found, err := db.find(key)
-	return found, err
+	return fn(value)
 }
 
-// find looks a key up at the visible mark; the value is not the caller's own.
-func (db *DB) find(key []byte) (value []byte, found bool, err error) {
-	if len(key) == 0 {
-		return nil, false, ErrEmptyKey
-	}
-	// The view first: it then holds at least what was visible when the call
-	// began, and, with tables and marks taken in this order, exactly S(n) for
-	// one n.
-	v := db.view.Load()
-	lsn := db.pipe.Visible()
-	if value, kind, _, ok := v.active.Get(key, lsn); ok {
-		return value, kind == base.KindPut, nil
-	}
-	for _, f := range v.frozen {
-		if value, kind, _, ok := f.table.Get(key, lsn); ok {
-			return value, kind == base.KindPut, nil
-		}
-	}
-	for _, s := range v.segs {
-		value, kind, _, ok, err := s.Get(key, lsn)
-		if err != nil {
-			return nil, false, err
-		}
-		if ok {
-			return value, kind == base.KindPut, nil
-		}
-	}
-	return nil, false, nil
+// Has says whether the key is there.
+func (r Reader) Has(key []byte) (bool, error) {
+	_, found, err := r.get(key)
+	return found, err
 }
 
 // Entry is one key and its value. Its bytes live for one step of an iteration
 // and must not be changed.
 type Entry struct {
 	Key, Value []byte
-	// LSN of the commit that wrote it.
+	// LSN of the commit that wrote it; 0 for what a transaction wrote itself.
 	LSN uint64
 }
 
 // Range iterates over the keys in [lo, hi), ascending, as they are when the
 // iteration begins. nil bounds are open. An error ends the iteration and comes
 // as the last pair.
-func (db *DB) Range(lo, hi []byte) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		db.scan(lo, hi, (*merge.Visible).First, (*merge.Visible).Next, yield)
-	}
+func (r Reader) Range(lo, hi []byte) iter.Seq2[Entry, error] {
+	return r.walk(lo, hi, (*Iterator).First, (*Iterator).Next)
 }
 
 // RangeReverse is Range, descending.
-func (db *DB) RangeReverse(lo, hi []byte) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		db.scan(lo, hi, (*merge.Visible).Last, (*merge.Visible).Prev, yield)
-	}
+func (r Reader) RangeReverse(lo, hi []byte) iter.Seq2[Entry, error] {
+	return r.walk(lo, hi, (*Iterator).Last, (*Iterator).Prev)
 }
 
 // Prefix iterates over the keys that begin with prefix, ascending.
-func (db *DB) Prefix(prefix []byte) iter.Seq2[Entry, error] {
-	return db.Range(prefix, after(prefix))
+func (r Reader) Prefix(prefix []byte) iter.Seq2[Entry, error] {
+	return r.Range(prefix, after(prefix))
+}
+
+// PrefixReverse is Prefix, descending.
+func (r Reader) PrefixReverse(prefix []byte) iter.Seq2[Entry, error] {
+	return r.RangeReverse(prefix, after(prefix))
 }
 
 // after returns the first key behind all that begin with prefix, nil if none.
@@ -107,34 +174,80 @@ func after(prefix []byte) []byte {
 	return nil
 }
 
-func (db *DB) scan(lo, hi []byte, first, next func(*merge.Visible) bool, yield func(Entry, error) bool) {
-	shard, ok := db.readers.enter()
-	if !ok {
-		yield(Entry{}, ErrClosed)
-		return
-	}
-	defer db.readers.exit(shard)
-	v := db.view.Load()
-	lsn := db.pipe.Visible()
-	iters := []base.Iterator{v.active.NewIter()}
-	for _, f := range v.frozen {
-		iters = append(iters, f.table.NewIter())
-	}
-	for _, s := range v.segs {
-		iters = append(iters, s.NewIter())
-	}
-	it := merge.NewVisible(merge.New(iters...), lsn, lo, hi)
-	defer it.Close()
-	for ok := first(it); ok; ok = next(it) {
-		if !yield(Entry{Key: it.Key(), Value: it.Value(), LSN: it.LSN()}, nil) {
-			return
+func (r Reader) walk(lo, hi []byte, first, next func(*Iterator) bool) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		it := r.newIterator(lo, hi)
+		defer it.Close()
+		for ok := first(it); ok; ok = next(it) {
+			if !yield(Entry{Key: it.Key(), Value: it.Value(), LSN: it.LSN()}, nil) {
+				return
+			}
 		}
-		if db.readers.closed.Load() {
-			yield(Entry{}, ErrClosed)
-			return
+		if err := it.Err(); err != nil {
+			yield(Entry{}, err)
 		}
-	}
-	if err := it.Err(); err != nil {
-		yield(Entry{}, err)
 	}
 }
+
+// get is source.get at the visible mark.
+func (db *DB) get(key []byte) ([]byte, bool, error) {
+	v, shard, lsn, err := db.enterAt(db.pipe.Visible)
+	if err != nil {
+		return nil, false, err
+	}
+	value, found, err := v.get(key, lsn)
+	v.gate.exit(shard)
+	return value, found, db.seen(err)
+}
+
+// open is source.open at the visible mark.
+func (db *DB) open(lo, hi []byte) (*cursor, error) {
+	v, shard, lsn, err := db.enterAt(db.pipe.Visible)
+	if err != nil {
+		return nil, err
+	}
+	return db.cursor(v, shard, lsn, lo, hi, nil)
+}
+
+// cursor opens an iterator over a view that was entered, which it leaves when
+// it is closed. own is what a transaction wrote, or nil.
+func (db *DB) cursor(v *view, shard int, lsn base.LSN, lo, hi []byte, own *memtable.Table) (*cursor, error) {
+	sources, err := v.sources(lo, hi, own)
+	if err != nil {
+		v.gate.exit(shard)
+		return nil, db.seen(err)
+	}
+	return &cursor{Visible: merge.NewReader(sources, lsn, lo, hi), db: db, v: v, shard: shard}, nil
+}
+
+// Get is Reader.Get of the default keyspace.
+func (db *DB) Get(key []byte) ([]byte, error) { return db.space.Get(key) }
+
+// GetFunc is Reader.GetFunc of the default keyspace.
+func (db *DB) GetFunc(key []byte, fn func(value []byte) error) error {
+	return db.space.GetFunc(key, fn)
+}
+
+// Has is Reader.Has of the default keyspace.
+func (db *DB) Has(key []byte) (bool, error) { return db.space.Has(key) }
+
+// Range is Reader.Range of the default keyspace.
+func (db *DB) Range(lo, hi []byte) iter.Seq2[Entry, error] { return db.space.Range(lo, hi) }
+
+// RangeReverse is Reader.RangeReverse of the default keyspace.
+func (db *DB) RangeReverse(lo, hi []byte) iter.Seq2[Entry, error] {
+	return db.space.RangeReverse(lo, hi)
+}
+
+// Prefix is Reader.Prefix of the default keyspace.
+func (db *DB) Prefix(prefix []byte) iter.Seq2[Entry, error] { return db.space.Prefix(prefix) }
+
+// PrefixReverse is Reader.PrefixReverse of the default keyspace.
+func (db *DB) PrefixReverse(prefix []byte) iter.Seq2[Entry, error] {
+	return db.space.PrefixReverse(prefix)
+}
+
+// NewIterator is Reader.NewIterator of the default keyspace.
+func (db *DB) NewIterator(opts *IterOptions) *Iterator { return db.space.NewIterator(opts) }
+
+var _ source = (*DB)(nil)

@@ -55,7 +55,7 @@ var mutations = []mutation{
 		"w.b.Mark(w.next, w.next-1, 0)\n\treturn w.flush()", "return nil",
 		"TestSequence6ManifestEditDamagedAfterRecycling"},
 	{"an open that makes a file begins an epoch", "wal/log.go",
-		"l.epoch = s.state.Epoch + 1", "l.epoch = max(1, s.state.Epoch)",
+		"l.epoch = max(s.state.Epoch, s.state.Floor.Epoch) + 1", "l.epoch = max(1, s.state.Epoch)",
 		"TestSequence7TailerOfALostFuture"},
 	{"after a bad frame all that follows is searched for a proof", "wal/scan.go",
 		"p, err := frame.Search(s.cur.f, s.cur.size, &s.cur.head, s.end.Offset, buf)", "p, err := frame.Proof{}, error(nil)\n\t\t_ = buf",

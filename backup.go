@@ -1,0 +1,153 @@
+package forebay
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/forebaydb/forebay/compaction"
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/manifest"
+	"github.com/forebaydb/forebay/segment"
+	"github.com/forebaydb/forebay/vfs"
+)
+
+// BackupInfo says what a backup holds.
+type BackupInfo struct {
+	// At is the last commit that it holds, as the store knows it.
+	At Position
+	// Segments and Bytes that were copied.
+	Segments int
+	Bytes    int64
+}
+
+// Backup copies the store into a new directory, beside readers and writers. The
+// copy holds every commit that returned before the call, and is a store: Open
+// opens it. It goes on by itself from there, in an epoch that the original never
+// has, so that a reader of changes notices that the two have parted.
+//
+// What is not settled yet is settled first (Checkpoint). Each segment is copied,
+// made durable, and every byte of the copy verified; damage of the original is a
+// *CorruptionError. The manifest comes last: without it the directory is no store.
+// dir must not exist or be empty. After an error what was copied stays there.
+// When ctx ends it returns ctx's error.
+func (db *DB) Backup(ctx context.Context, dir string) (BackupInfo, error) {
+	ctx, end, err := db.begin(ctx)
+	if err != nil {
+		return BackupInfo{}, err
+	}
+	defer end()
+	info, err := db.backup(ctx, filepath.Clean(dir))
+	if err != nil {
+		err = fmt.Errorf("forebay: backup to %s: %w", dir, db.seen(db.ended(err)))
+	}
+	return info, err
+}
+
+func (db *DB) backup(ctx context.Context, dir string) (info BackupInfo, err error) {
+	fsys := db.opts.FS
+	names, err := fsys.List(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = vfs.MkdirDurable(fsys, dir)
+	case err == nil && len(names) > 0:
+		err = fmt.Errorf("directory is not empty: %w", fs.ErrExist)
+	}
+	if err != nil {
+		return info, err
+	}
+	if err := db.Checkpoint(ctx); err != nil {
+		return info, err
+	}
+	v, shard, err := db.enter()
+	if err != nil {
+		return info, err
+	}
+	defer v.gate.exit(shard)
+	var tables []*table
+	v.tables(func(t *table) { tables = append(tables, t) })
+	state := manifest.State{ReplayStart: v.settled + 1}
+	for _, t := range tables {
+		if err := db.copySegment(ctx, dir, t); err != nil {
+			return info, err
+		}
+		state.Segments = append(state.Segments, t.meta)
+		state.LastSegment = max(state.LastSegment, t.meta.Number)
+		info.Segments++
+		info.Bytes += int64(t.meta.Size)
+	}
+	if err := fsys.SyncDir(dir); err != nil {
+		return info, err
+	}
+	info.At = Position{LSN: v.settled}
+	if v.settled > 0 {
+		info.At.Epoch = db.log.EpochAt(v.settled)
+	}
+	if state.Log, err = db.parted(info.At); err != nil {
+		return info, err
+	}
+	return info, manifest.Create(fsys, dir, db.man.StoreID(), state, db.opts.Rand)
+}
+
+// parted returns the state of a log that goes on behind a position, in an epoch
+// that is this store's neither now nor later: some 2³¹ opens lie between.
+func (db *DB) parted(at Position) (base.LogState, error) {
+	var b [4]byte
+	if _, err := io.ReadFull(db.opts.Rand, b[:]); err != nil {
+		return base.LogState{}, err
+	}
+	now := db.man.LogState()
+	epoch := max(now.Epoch, at.Epoch) + 1<<31 + uint64(binary.LittleEndian.Uint32(b[:])>>1)
+	return base.LogState{Floor: base.LogFloor{LSN: at.LSN, Epoch: at.Epoch}, Epoch: epoch, Number: now.Number}, nil
+}
+
+// copySegment copies the file of a segment, makes it durable, and verifies the
+// copy.
+func (db *DB) copySegment(ctx context.Context, dir string, t *table) error {
+	fsys, path := db.opts.FS, filepath.Join(dir, segment.FileName(t.meta.Number))
+	if err := copyFile(ctx, fsys, t.file.r.Name(), path, int64(t.meta.Size)); err != nil {
+		return err
+	}
+	r, err := compaction.Open(fsys, path, db.man.StoreID(), &t.meta, segment.Options{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.Verify(ctx), r.Close())
+}
+
+// copyBuffer is how much is copied at a time, in bytes.
+const copyBuffer = 1 << 20
+
+func copyFile(ctx context.Context, fsys vfs.FS, from, to string, size int64) (err error) {
+	in, err := fsys.Open(from, vfs.ReadOnly)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := fsys.Create(to, vfs.ReadWrite)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	buf := make([]byte, min(size, copyBuffer))
+	for off := int64(0); off < size; off += int64(len(buf)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		buf = buf[:min(size-off, int64(len(buf)))]
+		if n, err := in.ReadAt(buf, off); n < len(buf) {
+			if errors.Is(err, io.EOF) {
+				err = &CorruptionError{File: from, Offset: off + int64(n), Reason: "file ends too early"}
+			}
+			return err
+		}
+		if _, err := out.WriteAt(buf, off); err != nil {
+			return err
+		}
+	}
+	return out.Sync()
+}

@@ -1,0 +1,351 @@
+package forebay
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/forebaydb/forebay/compaction"
+	"github.com/forebaydb/forebay/internal/rangedel"
+	"github.com/forebaydb/forebay/manifest"
+	"github.com/forebaydb/forebay/segment"
+)
+
+// compactor is what the store knows of its compactions.
+type compactor struct {
+	mu      sync.Mutex // guards all below; DB.mu comes after it
+	running []*compaction.Plan
+	workers int
+	// bad are segments that do not verify: no plan takes them.
+	bad map[uint64]bool
+	// ended is closed, and replaced, when a compaction ends.
+	ended chan struct{}
+	delay time.Duration // after an error
+
+	count, read, written atomic.Int64
+}
+
+// maxCompactions run at the same time: level 0 need not wait for the merge of
+// two large levels.
+const maxCompactions = 2
+
+// shape is what picks compactions, but for the readers.
+func (db *DB) shape() compaction.Options {
+	return compaction.Options{MemtableSize: db.opts.MemtableSize, MinSegment: min(16<<20, max(db.opts.MemtableSize, 64<<10))}
+}
+
+// compactSoon starts a goroutine for each compaction that is worth while.
+func (db *DB) compactSoon() {
+	if v := db.view.Load(); len(v.zero) == 0 && len(v.levels) == 0 {
+		return
+	}
+	c := &db.compact
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.workers < maxCompactions && c.delay == 0 {
+		p := db.pick()
+		if p == nil {
+			return
+		}
+		c.begin(db, p)
+		c.workers++
+		if !db.spawn(func() { db.compactOn(p) }) {
+			c.end(db, p)
+			c.workers--
+			return
+		}
+	}
+}
+
+// pick returns the compaction that is worth most, nil if none is; compact.mu is
+// held.
+func (db *DB) pick() *compaction.Plan {
+	v, shard, err := db.enter()
+	if err != nil {
+		return nil
+	}
+	defer v.gate.exit(shard)
+	return compaction.Pick(v.segments(), db.pickOptions(v), db.compact.inTheWay(v))
+}
+
+// pickOptions are those of a pick that looks at v.
+func (db *DB) pickOptions(v *view) compaction.Options {
+	o := db.shape()
+	o.Snapshots, o.Above = db.readers.keep(db.pipe.Visible)
+	o.RangeDeletes = func(number uint64) *rangedel.Set {
+		if r := v.reader(number); r != nil {
+			if dels, err := r.RangeDeletes(); err == nil {
+				return dels
+			}
+		}
+		return nil
+	}
+	return o
+}
+
+// reader returns the reader of a segment, nil if the view has none.
+func (v *view) reader(number uint64) (r *segment.Reader) {
+	v.tables(func(t *table) {
+		if t.meta.Number == number {
+			r = t.file.r
+		}
+	})
+	return r
+}
+
+// inTheWay is what runs, and what cannot be read, as if that were running; mu is
+// held.
+func (c *compactor) inTheWay(v *view) []*compaction.Plan {
+	if len(c.bad) == 0 {
+		return c.running
+	}
+	plans := slices.Clone(c.running)
+	v.tables(func(t *table) {
+		if c.bad[t.meta.Number] {
+			plans = append(plans, &compaction.Plan{Inputs: []manifest.Segment{t.meta}, To: t.meta.Level, Lo: t.meta.Lo, Hi: t.meta.Hi, Drop: true})
+		}
+	})
+	return plans
+}
+
+func (c *compactor) begin(db *DB, p *compaction.Plan) {
+	if len(c.running) == 0 {
+		db.pacer.Begin(time.Now())
+	}
+	c.running = append(c.running, p)
+}
+
+// end takes a plan away; mu is held.
+func (c *compactor) end(db *DB, p *compaction.Plan) {
+	c.running = slices.DeleteFunc(c.running, func(q *compaction.Plan) bool { return p == q })
+	if len(c.running) == 0 {
+		db.pacer.End(time.Now())
+	}
+	close(c.ended)
+	c.ended = make(chan struct{})
+}
+
+// compactOn does a compaction, and then what is worth while after it.
+func (db *DB) compactOn(p *compaction.Plan) {
+	c := &db.compact
+	for p != nil {
+		err := db.compactOne(db.ctx, p, true)
+		c.mu.Lock()
+		switch {
+		case err == nil:
+			c.delay = 0
+			p = db.pick()
+		case db.ctx.Err() != nil || db.stuck() != nil:
+			p = nil
+		default:
+			c.delay = min(max(2*c.delay, 50*time.Millisecond), 10*time.Second)
+			db.opts.Logger.Error("compaction failed; it will be tried again", "error", err, "in", c.delay)
+			p = nil
+			db.again(c.delay)
+		}
+		if p != nil {
+			c.begin(db, p)
+		} else {
+			c.workers--
+		}
+		c.mu.Unlock()
+		if p != nil {
+			db.compactSoon() // a second one may be possible now
+		}
+	}
+}
+
+// again looks for compactions after a while; compact.mu is held.
+func (db *DB) again(delay time.Duration) {
+	db.spawn(func() {
+		select {
+		case <-db.ctx.Done():
+			return
+		case <-time.After(delay):
+		}
+		db.compact.mu.Lock()
+		db.compact.delay = 0
+		db.compact.mu.Unlock()
+		db.compactSoon()
+	})
+}
+
+// compactOne does a plan that is among the running ones, which it then leaves.
+// With rest it makes way for the foreground.
+func (db *DB) compactOne(ctx context.Context, p *compaction.Plan, rest bool) error {
+	start := time.Now()
+	cfg := &compaction.Config{Files: db.files(), Pace: db.pace(p, rest)}
+	cfg.Snapshots, cfg.Above = db.readers.keep(db.pipe.Visible)
+	// Nobody but this plan takes its inputs away: they stay open in every view.
+	v := db.view.Load()
+	res, err := compaction.Run(ctx, cfg, p, v.reader)
+	if err == nil {
+		if err = db.man.Apply(&res.Edit); err != nil {
+			for _, r := range res.Readers { // whether the edit counts the next open will tell
+				r.Close()
+			}
+			db.log.Poison(err)
+		}
+	}
+	c := &db.compact
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		db.mu.Lock()
+		db.installResult(p, res)
+		db.backlog()
+		db.mu.Unlock()
+		c.count.Add(1)
+		c.read.Add(res.Read)
+		c.written.Add(res.Written)
+	} else {
+		c.blame(p, err)
+	}
+	c.end(db, p)
+	e := Event{Kind: EventCompaction, Err: err, Reason: string(p.Why), Level: p.To, Duration: time.Since(start)}
+	if err == nil {
+		e.Bytes, e.BytesRead = res.Written, res.Read
+	}
+	if !errors.Is(err, context.Canceled) {
+		db.event(e)
+	}
+	return db.seen(err)
+}
+
+// installResult puts what a compaction made into the view. mu is held.
+func (db *DB) installResult(p *compaction.Plan, res *compaction.Result) {
+	db.install(func(v *view) {
+		remove := res.Edit.Remove
+		if p.Move {
+			for _, s := range res.Edit.Add {
+				remove = append(remove, s.Number)
+			}
+		}
+		taken := v.without(remove)
+		if p.Move {
+			for _, t := range taken {
+				moved := t.meta
+				moved.Level = p.To
+				v.place(&table{meta: moved, file: t.file})
+			}
+			return
+		}
+		for _, t := range taken {
+			t.file.gone.Store(true)
+		}
+		for i, s := range res.Edit.Add {
+			v.place(&table{meta: s, file: &segmentFile{r: res.Readers[i]}})
+		}
+	})
+}
+
+// blame remembers an input that does not verify, so that it is not tried again
+// and again. mu is held.
+func (c *compactor) blame(p *compaction.Plan, err error) {
+	var damage *CorruptionError
+	if !errors.As(err, &damage) {
+		return
+	}
+	number, ok := segment.ParseFileName(filepath.Base(damage.File))
+	if !ok {
+		return
+	}
+	if c.bad == nil {
+		c.bad = map[uint64]bool{}
+	}
+	c.bad[number] = true
+}
+
+// pace tells the pacer what a compaction has done, and lets it rest.
+func (db *DB) pace(p *compaction.Plan, rest bool) func(context.Context, int64) error {
+	share := float64(p.Level0Bytes()) / float64(max(p.Bytes(), 1))
+	last := time.Now()
+	return func(ctx context.Context, done int64) error {
+		now := time.Now()
+		db.pacer.Done(int64(float64(done)*share), now)
+		if !rest {
+			return nil
+		}
+		sleep := db.pacer.Rest(now.Sub(last))
+		if sleep < time.Millisecond {
+			last = now
+			return nil
+		}
+		timer := time.NewTimer(sleep)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		}
+		last = time.Now()
+		return nil
+	}
+}
+
+// Compact settles everything, and merges all segments towards the last level, so
+// that what was overwritten or deleted gives its space back, as far as snapshots
+// allow. It works as fast as it can, beside readers and writers. When ctx ends it
+// returns ctx's error; what is done by then stays done.
+func (db *DB) Compact(ctx context.Context) error {
+	ctx, end, err := db.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return db.ended(db.compactAll(ctx))
+}
+
+func (db *DB) compactAll(ctx context.Context) error {
+	if err := db.Checkpoint(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p, done, wait, err := db.planAll()
+		if err != nil || done {
+			return err
+		}
+		if p != nil {
+			if err := db.compactOne(ctx, p, false); err != nil {
+				return public(err)
+			}
+			continue
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// planAll begins the next compaction on the way to all being in the last level.
+func (db *DB) planAll() (p *compaction.Plan, done bool, wait chan struct{}, err error) {
+	c := &db.compact
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, shard, err := db.enter()
+	if err != nil {
+		return nil, false, nil, err
+	}
+	defer v.gate.exit(shard)
+	if len(c.bad) > 0 && len(c.running) == 0 {
+		if p, _ := compaction.PlanRange(v.segments(), db.pickOptions(v), c.inTheWay(v), nil, nil); p != nil {
+			c.begin(db, p)
+			return p, false, nil, nil
+		}
+		return nil, true, nil, nil // what is left cannot be read
+	}
+	p, done = compaction.PlanRange(v.segments(), db.pickOptions(v), c.inTheWay(v), nil, nil)
+	if p != nil {
+		c.begin(db, p)
+	}
+	return p, done, c.ended, nil
+}

@@ -1,0 +1,211 @@
+package forebay
+
+import (
+	"bytes"
+	"runtime"
+
+	"github.com/forebaydb/forebay/internal/base"
+)
+
+// IterOptions bound an iterator. A nil pointer and nil fields mean no bound.
+type IterOptions struct {
+	// Lower is the first key, inclusive; Upper ends before it.
+	Lower, Upper []byte
+	// Prefix, in place of the two, is what all keys begin with.
+	Prefix []byte
+}
+
+// Iterator walks the keys of one keyspace, as they are when it is made, in
+// either direction. It begins nowhere: First, Last, SeekGE or SeekLT place it.
+// One goroutine at a time uses it. It must be closed; until then it keeps files
+// of the store, and memory.
+type Iterator struct {
+	c       *cursor
+	prefix  int // bytes of the keyspace's prefix
+	lo, hi  []byte
+	err     error
+	buf     []byte // the stored key of a seek
+	cleanup runtime.Cleanup
+}
+
+// NewIterator returns an iterator. An error is told by Err, after the first move.
+func (r Reader) NewIterator(opts *IterOptions) *Iterator {
+	var lo, hi []byte
+	if opts != nil {
+		lo, hi = opts.Lower, opts.Upper
+		if opts.Prefix != nil {
+			lo, hi = opts.Prefix, after(opts.Prefix)
+		}
+	}
+	it := r.newIterator(lo, hi)
+	if it.c != nil {
+		c := it.c
+		it.cleanup = c.db.leaks(it, "an iterator", func() { c.close() })
+	}
+	return it
+}
+
+// newIterator is NewIterator for who certainly closes it.
+func (r Reader) newIterator(lo, hi []byte) *Iterator {
+	it := &Iterator{prefix: len(r.prefix)}
+	if r.check != nil {
+		if it.err = r.check(); it.err != nil {
+			return it
+		}
+	}
+	// One piece of memory for both bounds.
+	room := make([]byte, 0, 2*len(r.prefix)+len(lo)+max(len(hi), 1))
+	room = append(append(room, r.prefix...), lo...)
+	it.lo = room[:len(room):len(room)]
+	if hi == nil {
+		room = append(room, after(r.prefix)...) // no prefix has 255 everywhere
+	} else {
+		room = append(append(room, r.prefix...), hi...)
+	}
+	it.hi = room[len(it.lo):]
+	it.c, it.err = r.from.open(it.lo, it.hi)
+	return it
+}
+
+// ready says whether the iterator can move.
+func (it *Iterator) ready() bool {
+	switch {
+	case it.c == nil: // it was not opened
+		return false
+	case it.c.shut || it.c.db.shut.Load():
+		it.err = ErrClosed
+		return false
+	}
+	it.err = nil
+	return true
+}
+
+// First moves to the first key and says whether there is one. After a false
+// result of this and of the other moves Err says whether it is the end.
+func (it *Iterator) First() bool {
+	if !it.ready() {
+		return false
+	}
+	it.c.look(it.lo)
+	return it.forward(it.c.First())
+}
+
+// Last moves to the last key.
+func (it *Iterator) Last() bool {
+	if !it.ready() {
+		return false
+	}
+	it.c.look(it.hi)
+	return it.backward(it.c.Last())
+}
+
+// SeekGE moves to the first key at or behind key, which it does not keep.
+func (it *Iterator) SeekGE(key []byte) bool {
+	if !it.ready() {
+		return false
+	}
+	stored := it.stored(key)
+	it.c.look(stored)
+	return it.forward(it.c.SeekGE(stored))
+}
+
+// SeekLT moves to the last key before key, which it does not keep.
+func (it *Iterator) SeekLT(key []byte) bool {
+	if !it.ready() {
+		return false
+	}
+	stored := it.stored(key)
+	it.c.look(stored)
+	return it.backward(it.c.SeekLT(stored))
+}
+
+// Next moves to the next key. An iterator that stands nowhere stays there.
+func (it *Iterator) Next() bool {
+	if !it.Valid() || !it.ready() {
+		return false
+	}
+	return it.forward(it.c.Next())
+}
+
+// Prev moves to the key before.
+func (it *Iterator) Prev() bool {
+	if !it.Valid() || !it.ready() {
+		return false
+	}
+	return it.backward(it.c.Prev())
+}
+
+// stored puts a stored key together, within the bounds.
+func (it *Iterator) stored(key []byte) []byte {
+	it.buf = append(append(it.buf[:0], it.lo[:it.prefix]...), key...)
+	switch {
+	case bytes.Compare(it.buf, it.lo) < 0:
+		return it.lo
+	case bytes.Compare(it.buf, it.hi) > 0:
+		return it.hi
+	}
+	return it.buf
+}
+
+// forward ends a move towards higher keys.
+func (it *Iterator) forward(ok bool) bool {
+	if c := it.c; c.looking {
+		if !ok {
+			c.to = append(c.to[:0], it.hi...)
+		} else if key := c.Key(); bytes.Compare(key, c.to) >= 0 {
+			c.to = append(append(c.to[:0], key...), 0)
+		}
+	}
+	return it.end(ok)
+}
+
+// backward ends a move towards lower keys.
+func (it *Iterator) backward(ok bool) bool {
+	if c := it.c; c.looking {
+		if !ok {
+			c.from = append(c.from[:0], it.lo...)
+		} else if key := c.Key(); bytes.Compare(key, c.from) < 0 {
+			c.from = append(c.from[:0], key...)
+		}
+	}
+	return it.end(ok)
+}
+
+func (it *Iterator) end(ok bool) bool {
+	if !ok {
+		it.err = it.c.db.seen(it.c.Err())
+	}
+	return ok
+}
+
+// Valid says whether the iterator stands on a key.
+func (it *Iterator) Valid() bool { return it.c != nil && !it.c.shut && it.c.Valid() }
+
+// Key returns the key. Key and Value are valid until the next move and no longer
+// than Close, and must not be changed. They are called only while Valid.
+func (it *Iterator) Key() []byte { return it.c.Key()[it.prefix:] }
+
+// Value returns the value; see Key.
+func (it *Iterator) Value() []byte { return it.c.Value() }
+
+// LSN returns the LSN of the commit that wrote the value; 0 for what the
+// iterator's own transaction wrote.
+func (it *Iterator) LSN() uint64 {
+	if lsn := it.c.LSN(); lsn < base.OwnLSN {
+		return lsn
+	}
+	return 0
+}
+
+// Err returns the error that ended the walk, nil if it ended at a bound. A
+// placing call clears it.
+func (it *Iterator) Err() error { return it.err }
+
+// Close gives back what the iterator holds. It may be called again.
+func (it *Iterator) Close() error {
+	if it.c == nil {
+		return nil
+	}
+	it.cleanup.Stop()
+	return it.c.close()
+}

@@ -1,0 +1,323 @@
+package forebay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/forebaydb/forebay/checkpoint"
+	"github.com/forebaydb/forebay/commit"
+	"github.com/forebaydb/forebay/compaction"
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/batch"
+	"github.com/forebaydb/forebay/memtable"
+)
+
+// maxFrozen is how many frozen memtables may wait before writers do. The pacer
+// slows them so that they seldom come to that.
+const maxFrozen = 2
+
+// memtables is the store's tables in memory as the commit pipeline sees them.
+type memtables struct{ db *DB }
+
+func (t memtables) Apply(lsn base.LSN, record []byte) error { return t.db.apply(lsn, record) }
+
+func (t memtables) Applied(last base.LSN) {
+	t.db.grew()
+	t.db.maybeFreeze(last)
+}
+
+// apply enters one batch into the active memtable. One goroutine at a time.
+func (db *DB) apply(lsn base.LSN, record []byte) error {
+	r, err := batch.Decode(record)
+	if err != nil {
+		return err
+	}
+	active := db.view.Load().active
+	for r.Next() {
+		if r.Kind() == base.KindRangeDelete {
+			err = active.AddRangeDelete(lsn, r.Key(), r.Value())
+		} else {
+			err = active.Add(lsn, r.Kind(), r.Key(), r.Value())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// grewStep is how many bytes a memtable grows between two words to the pacer.
+const grewStep = 256 << 10
+
+// grew tells the pacer how the active memtable grows. The goroutine that
+// applies calls it.
+func (db *DB) grew() {
+	n := db.view.Load().active.Bytes()
+	if d := n - db.told; d < 0 {
+		db.told = n
+	} else if d >= min(grewStep, db.opts.MemtableSize/16) {
+		db.told = n
+		db.pacer.Grew(d)
+	}
+}
+
+// maybeFreeze freezes the active memtable when it is large enough. It is called
+// where no commit is applied, after the one with LSN last.
+func (db *DB) maybeFreeze(last base.LSN) {
+	if db.view.Load().active.Bytes() >= db.opts.MemtableSize {
+		db.mu.Lock()
+		db.freeze(last)
+		db.settleSoon()
+		db.mu.Unlock()
+	}
+}
+
+// freeze makes a new memtable active; the old one holds nothing above last. mu
+// is held.
+func (db *DB) freeze(last base.LSN) {
+	db.install(func(v *view) {
+		v.frozen = append([]*frozen{{v.active, last}}, v.frozen...)
+		v.active = memtable.New(int(db.opts.MemtableSize))
+	})
+	db.backlog()
+}
+
+// backlog tells the pacer what waits. mu is held.
+func (db *DB) backlog() {
+	v := db.view.Load()
+	b := compaction.Backlog{Memory: v.active.Bytes()}
+	for _, f := range v.frozen {
+		b.Memory += f.table.Bytes()
+	}
+	for _, t := range v.zero {
+		b.Level0 += int64(t.meta.Size)
+	}
+	if len(v.levels) > 0 {
+		b.Debt = compaction.Debt(v.segments(), db.shape())
+	}
+	db.pacer.Update(b, time.Now())
+}
+
+// settleSoon starts the goroutine that settles frozen memtables; mu is held.
+// While the store opens there is no context yet, and Open starts it later; a
+// store that is read only has none.
+func (db *DB) settleSoon() {
+	if db.settling || db.closed || db.ctx == nil {
+		return
+	}
+	db.settling = db.spawn(db.settleAll)
+}
+
+// settleAll settles frozen memtables, oldest first, until none is left, the
+// store closes, or the log is poisoned. Other errors are tried again.
+func (db *DB) settleAll() {
+	delay := 20 * time.Millisecond
+	for {
+		err := db.settleOne(db.ctx)
+		db.mu.Lock()
+		db.failure = err
+		close(db.settled)
+		db.settled = make(chan struct{})
+		if db.closed || len(db.view.Load().frozen) == 0 || db.stuck() != nil {
+			db.settling = false
+			db.mu.Unlock()
+			return
+		}
+		db.mu.Unlock()
+		if err == nil {
+			delay = 20 * time.Millisecond
+			continue
+		}
+		db.opts.Logger.Error("checkpoint failed; it will be tried again", "error", err, "in", delay)
+		select {
+		case <-db.ctx.Done():
+		case <-time.After(delay):
+		}
+		delay = min(2*delay, 10*time.Second)
+	}
+}
+
+// stuck returns the error after which nothing can be settled until the store is
+// opened again, or nil.
+func (db *DB) stuck() error {
+	if err := db.log.Err(); err != nil {
+		return err
+	}
+	if err := db.man.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ErrPoisoned, err)
+	}
+	return nil
+}
+
+// files says how segments are made.
+func (db *DB) files() compaction.Files {
+	return compaction.Files{
+		FS: db.opts.FS, Dir: db.dir, Store: db.man.StoreID(), Next: db.man.NextSegment, Writer: db.opts.writer(), Reader: db.cfg.Segment,
+	}
+}
+
+// settleOne settles the oldest frozen memtable, if there is one.
+func (db *DB) settleOne(ctx context.Context) error {
+	db.checkMu.Lock()
+	defer db.checkMu.Unlock()
+	db.mu.Lock()
+	closed := db.closed
+	db.mu.Unlock()
+	v := db.view.Load()
+	switch {
+	case closed: // the directory may be somebody else's by now
+		return ErrClosed
+	case len(v.frozen) == 0:
+		return nil
+	}
+	old := v.frozen[len(v.frozen)-1]
+	err := db.settleTable(ctx, old)
+	if err != nil {
+		db.event(Event{Kind: EventCheckpoint, Err: err, LSN: old.high})
+		if merr := db.man.Err(); merr != nil {
+			db.log.Poison(merr) // nothing can be settled any more
+		}
+		return err
+	}
+	return db.log.TruncateFront(old.high)
+}
+
+func (db *DB) settleTable(ctx context.Context, old *frozen) error {
+	start := time.Now()
+	db.pacer.Settling(start)
+	cfg := &checkpoint.Config{
+		FS: db.opts.FS, Dir: db.dir, Manifest: db.man, Writer: db.opts.writer(), Reader: db.cfg.Segment, Sync: db.syncThrough,
+	}
+	cfg.Snapshots, cfg.Above = db.readers.keep(db.pipe.Visible)
+	r, listed, err := checkpoint.Settle(ctx, cfg, old.table, old.high)
+	if err != nil {
+		db.pacer.Settled(0, 0, time.Now())
+		return err
+	}
+	db.mu.Lock()
+	db.install(func(v *view) {
+		v.frozen, v.settled = v.frozen[:len(v.frozen)-1:len(v.frozen)-1], old.high
+		if r != nil {
+			v.place(&table{meta: listed, file: &segmentFile{r: r}})
+		}
+	})
+	db.pacer.Settled(old.table.Bytes(), int64(listed.Size), time.Now())
+	db.backlog()
+	db.mu.Unlock()
+	db.count.checkpoints.Add(1)
+	db.count.settled.Add(int64(listed.Size))
+	db.event(Event{Kind: EventCheckpoint, LSN: old.high, Bytes: int64(listed.Size), Duration: time.Since(start)})
+	db.compactSoon()
+	return nil
+}
+
+// syncThrough makes the log durable through lsn.
+func (db *DB) syncThrough(ctx context.Context, lsn base.LSN) error {
+	if db.log.DurableLSN() >= lsn {
+		return db.log.Err()
+	}
+	return db.log.Sync(ctx)
+}
+
+// admit lets a write of about n bytes in. It makes it wait as the pacer says,
+// while too many frozen memtables wait to be settled, and while a transaction
+// runs alone.
+func (db *DB) admit(ctx context.Context, n int) error {
+	if db.readOnly {
+		return ErrReadOnly
+	}
+	if a := db.alone.Load(); a != nil {
+		if err := db.waitAlone(ctx, a); err != nil {
+			return err
+		}
+	}
+	if db.pacer.Rate() != 0 {
+		start := time.Now()
+		if err := db.pacer.Wait(ctx, int64(n)); err != nil {
+			return err
+		}
+		db.stalled(time.Since(start))
+	}
+	if len(db.view.Load().frozen) < maxFrozen {
+		return nil
+	}
+	start := time.Now()
+	err := db.waitSettled(ctx)
+	db.stalled(time.Since(start))
+	return err
+}
+
+// waitSettled waits until fewer frozen memtables wait.
+func (db *DB) waitSettled(ctx context.Context) error {
+	for {
+		db.mu.Lock()
+		wait, failure, closed := db.settled, db.failure, db.closed
+		full := len(db.view.Load().frozen) >= maxFrozen
+		db.mu.Unlock()
+		switch {
+		case closed:
+			return ErrClosed
+		case !full:
+			return nil
+		case db.stuck() != nil:
+			return db.stuck()
+		case failure != nil:
+			return fmt.Errorf("%w: memory is full and settling fails: %w", ErrFull, failure)
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Checkpoint settles everything committed before it into segments, so that the
+// next open replays nothing of it and its log files are let go. Commits below
+// Durable become durable by it. When ctx ends, it returns ctx's error and leaves
+// the rest to the background.
+func (db *DB) Checkpoint(ctx context.Context) error {
+	if db.readOnly {
+		return ErrReadOnly
+	}
+	var err error
+	if xerr := db.log.Exclusive(func() {
+		if v := db.view.Load(); v.active.Len() > 0 || v.active.RangeLen() > 0 {
+			db.mu.Lock()
+			db.freeze(db.log.LastLSN())
+			db.mu.Unlock()
+		}
+	}); xerr != nil {
+		return public(xerr)
+	}
+	for len(db.view.Load().frozen) > 0 && err == nil {
+		if err = db.stuck(); err == nil {
+			err = db.settleOne(ctx)
+		}
+	}
+	if err != nil {
+		db.mu.Lock()
+		db.settleSoon()
+		db.mu.Unlock()
+	}
+	return public(err)
+}
+
+// relieve settles everything in the background, because the log is full: then
+// its files can go.
+func (db *DB) relieve() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed || !db.relieving.CompareAndSwap(false, true) {
+		return
+	}
+	db.spawn(func() {
+		defer db.relieving.Store(false)
+		if err := db.Checkpoint(db.ctx); err != nil {
+			db.opts.Logger.Error("the log is full and a checkpoint fails", "error", err)
+		}
+	})
+}
+
+var _ commit.Table = memtables{}

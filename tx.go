@@ -1,0 +1,497 @@
+package forebay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/forebaydb/forebay/commit"
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/keyspace"
+	"github.com/forebaydb/forebay/memtable"
+)
+
+// Tx is a transaction under way; see DB.Update. It is a Reader and a Writer of
+// the default keyspace: it reads the store as it was at one moment, with what it
+// wrote itself over that. It is used by one goroutine at a time, and not after the
+// function that was given it has returned.
+type Tx struct {
+	Reader
+	Writer
+	db      *DB
+	batch   Batch
+	own     *memtable.Table // what it wrote, for its own reads; nil: nothing
+	seq     base.LSN        // of the last own write
+	reads   commit.Reads
+	at      base.LSN
+	cursors []*cursor
+	drops   *Keyspace // the keyspace that it drops, or nil
+
+	mode   mode
+	hold   *commit.Hold // the lane, or nil
+	ranges bool         // it read ranges, in this attempt or in one before
+	done   bool
+	err    error // why this attempt can come to nothing, or nil
+}
+
+// mode is how a transaction is run.
+type mode uint8
+
+const (
+	optimistic mode = iota // reads what is applied, and is validated
+	inLane                 // takes its turn with others that met a conflict
+	byItself               // in the lane, with all other writers waiting
+)
+
+// aloneAfter is the number of attempts after which a transaction runs alone.
+const aloneAfter = 8
+
+// errAgain ends an attempt that must be made in another way. It is a conflict.
+var errAgain = fmt.Errorf("%w: begin again", ErrConflict)
+
+// Update runs fn in a transaction, and commits what it wrote, at the default
+// level, if it returns nil: all at once, and only if nothing that it read, keys or
+// ranges, has been written by others meanwhile. So transactions have one order,
+// the log's, and each is as if it had run alone in its place there
+// (serializability). When there was a conflict fn is called again: it must not
+// have effects outside of the transaction that a second call would spoil. It is
+// called as often as is needed; after a conflict it takes turns with other
+// transactions, and after several all other writers wait for it.
+//
+// Update returns, also when fn only read or returned an error, when what it read
+// is visible to all and has reached its own level: what was learned inside is
+// never lost by a crash (but for what others wrote below Durable). Errors: fn's,
+// and those of DB.Apply.
+//
+// Writes of the store itself inside of fn (DB.Put, DB.Update, …) are commits of
+// their own, and may be what fn conflicts with; when fn runs alone, or in turn,
+// they fail with ErrNested.
+func (db *DB) Update(fn func(tx *Tx) error) error {
+	return db.UpdateLevel(context.Background(), db.opts.DefaultLevel, fn)
+}
+
+// UpdateLevel is Update at a level. When ctx ends, it returns ctx's error, and the
+// transaction is not committed, unless it was waiting for its level by then: a
+// commit that was ordered goes on.
+func (db *DB) UpdateLevel(ctx context.Context, level Level, fn func(tx *Tx) error) error {
+	if db.readOnly {
+		return ErrReadOnly
+	}
+	ticket := db.readers.floor(db.pipe.Visible)
+	defer db.readers.lift(ticket)
+	db.pipe.Begin()
+	defer db.pipe.End()
+	tx := &Tx{db: db}
+	tx.Reader = Reader{from: tx, prefix: defaultPrefix}
+	tx.Writer = Writer{b: &tx.batch}
+	tx.batch.own = tx.wrote
+	defer tx.close()
+	for n := 0; ; n++ {
+		if n == aloneAfter {
+			leave, err := db.enterAlone(ctx)
+			if err != nil {
+				return err
+			}
+			defer leave() // once: n comes here once
+			tx.mode = byItself
+		}
+		err := tx.attempt(ctx, level, fn)
+		if !errors.Is(err, ErrConflict) {
+			return public(err)
+		}
+		db.count.conflicts.Add(1)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		tx.mode = max(tx.mode, inLane)
+	}
+}
+
+// alone is a transaction that runs by itself: all other writers wait.
+type alone struct {
+	goroutine string
+	done      chan struct{}
+}
+
+// enterAlone makes the calling goroutine the only one that is admitted, until it
+// leaves. Those that were admitted before may still commit.
+func (db *DB) enterAlone(ctx context.Context) (leave func(), err error) {
+	select {
+	case <-db.solo:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	a := &alone{goroutine: commit.Goroutine(), done: make(chan struct{})}
+	db.alone.Store(a)
+	return func() {
+		db.alone.Store(nil)
+		close(a.done)
+		db.solo <- struct{}{}
+	}, nil
+}
+
+// waitAlone waits for a transaction that runs by itself.
+func (db *DB) waitAlone(ctx context.Context, a *alone) error {
+	if a.goroutine == commit.Goroutine() {
+		return ErrNested
+	}
+	select {
+	case <-a.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// attempt runs fn once and commits. A conflict is an error that calls for the
+// next.
+func (tx *Tx) attempt(ctx context.Context, level Level, fn func(tx *Tx) error) (err error) {
+	db := tx.db
+	if tx.mode != byItself {
+		if err := db.admit(ctx, tx.batch.Size()); err != nil {
+			return err
+		}
+	}
+	tx.reset()
+	defer tx.leave()
+	if tx.mode != optimistic {
+		if err := tx.enterLane(ctx); err != nil {
+			return err
+		}
+	}
+	ferr := fn(tx)
+	tx.closeIterators()
+	switch {
+	case tx.err != nil: // whatever fn made of it
+		return tx.err
+	case ferr != nil:
+		return tx.finish(ctx, nil, Buffered, ferr)
+	case tx.batch.Len() == 0:
+		return tx.finish(ctx, nil, Buffered, nil)
+	}
+	return tx.finish(ctx, tx.batch.b.Bytes(), level, nil)
+}
+
+// reset readies tx for another attempt.
+func (tx *Tx) reset() {
+	tx.batch.Reset()
+	tx.own, tx.seq, tx.err, tx.drops = nil, base.OwnLSN, nil, nil
+	tx.at = tx.db.pipe.Applied()
+	tx.reads.Reset(tx.at)
+}
+
+// enterLane takes a turn. Nothing has been read yet.
+func (tx *Tx) enterLane(ctx context.Context) error {
+	h, err := tx.db.lane.Enter(ctx)
+	if errors.Is(err, commit.ErrNested) {
+		return ErrNested
+	}
+	if err != nil {
+		return err
+	}
+	tx.hold = h
+	if tx.ranges || tx.mode == byItself {
+		if err := h.Drain(ctx); err != nil {
+			return err
+		}
+	}
+	tx.at = h.At()
+	tx.reads.Reset(tx.at)
+	return nil
+}
+
+// leave gives the turn to the next.
+func (tx *Tx) leave() {
+	if tx.hold != nil {
+		tx.hold.Leave()
+		tx.hold = nil
+	}
+}
+
+// finish commits an attempt, with a nil record one that writes nothing, and
+// returns result if nothing else is to be said.
+func (tx *Tx) finish(ctx context.Context, rec []byte, level Level, result error) error {
+	db := tx.db
+	if rec == nil {
+		if tx.reads.Empty() {
+			return result
+		}
+		if tx.hold == nil || tx.hold.Clean() {
+			// It saw one state, that at tx.at.
+			tx.leave()
+			if err := db.pipe.WaitVisible(ctx, tx.at); err != nil {
+				return errors.Join(result, err)
+			}
+			return result
+		}
+	}
+	guard, err := tx.guard()
+	if err != nil {
+		return err
+	}
+	err = tx.submit(ctx, rec, level, guard)
+	for errors.Is(err, commit.ErrStale) {
+		if err = tx.recheck(); err == nil {
+			err = tx.submit(ctx, rec, level, guard)
+		}
+	}
+	if err != nil || rec == nil {
+		if errors.Is(err, ErrFull) {
+			db.relieve()
+		}
+		if err == nil {
+			err = result
+		}
+		return err
+	}
+	db.count.user.Add(int64(len(rec)))
+	return nil
+}
+
+func (tx *Tx) submit(ctx context.Context, rec []byte, level Level, guard func() error) error {
+	if tx.hold == nil {
+		// Wait must not end before the commit does: rec and reads belong to it.
+		if ctx.Done() == nil {
+			_, err := tx.db.pipe.CommitTx(rec, level, &tx.reads, guard)
+			return err
+		}
+		rec = slices.Clone(rec)
+		c, err := tx.db.pipe.SubmitTx(rec, level, &tx.reads, guard)
+		if err != nil {
+			return err
+		}
+		err = c.Wait(ctx)
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			tx.reads = commit.Reads{} // it is the commit's now
+		}
+		return err
+	}
+	if rec != nil {
+		rec = append(make([]byte, 0, len(rec)), rec...) // others in the lane read it
+	}
+	c, err := tx.hold.Submit(rec, level, &tx.reads, guard)
+	tx.leave()
+	if err != nil {
+		return err
+	}
+	err = c.Wait(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		tx.reads = commit.Reads{}
+	}
+	return err
+}
+
+// guard returns what is asked in the order of the log.
+func (tx *Tx) guard() (func() error, error) {
+	guard, err := tx.batch.guard(tx.db)
+	if err != nil || tx.drops == nil {
+		return guard, err
+	}
+	drops := tx.drops
+	return func() error {
+		if guard != nil {
+			if err := guard(); err != nil {
+				return err
+			}
+		}
+		drops.ending.Store(true)
+		return nil
+	}, nil
+}
+
+// recheck looks into the tables for what the leader does not remember.
+func (tx *Tx) recheck() error {
+	v, shard, now, err := tx.db.enterAt(tx.db.pipe.Applied)
+	if err != nil {
+		return err
+	}
+	defer v.gate.exit(shard)
+	var failed error
+	key := func(key []byte, at base.LSN) bool {
+		_, lsn, _, err := v.newest(key, now)
+		failed = errors.Join(failed, err)
+		return err == nil && lsn <= at
+	}
+	span := func(lo, hi []byte, at base.LSN) bool {
+		changed, err := v.changed(lo, hi, at, now)
+		failed = errors.Join(failed, err)
+		return err == nil && !changed
+	}
+	if !tx.reads.Recheck(now, key, span) {
+		if failed != nil {
+			return tx.db.seen(failed)
+		}
+		return ErrConflict
+	}
+	return nil
+}
+
+// wrote takes what the batch took into the transaction's own table.
+func (tx *Tx) wrote(kind base.Kind, key, value []byte) error {
+	if tx.done {
+		return ErrTxDone
+	}
+	if tx.own == nil {
+		tx.own = memtable.New(0)
+	}
+	tx.seq++
+	var err error
+	if kind == base.KindRangeDelete {
+		err = tx.own.AddRangeDelete(tx.seq, key, value)
+	} else {
+		err = tx.own.Add(tx.seq, kind, key, value)
+	}
+	if err != nil {
+		tx.err = err
+	}
+	return err
+}
+
+// ready is asked before a read.
+func (tx *Tx) ready() error {
+	if tx.done {
+		return ErrTxDone
+	}
+	return tx.err
+}
+
+// fail makes the attempt come to nothing.
+func (tx *Tx) fail(err error) error {
+	if tx.err == nil {
+		tx.err = err
+	}
+	return tx.err
+}
+
+// get is source.get.
+func (tx *Tx) get(key []byte) ([]byte, bool, error) {
+	if err := tx.ready(); err != nil {
+		return nil, false, err
+	}
+	if tx.own != nil {
+		if value, _, found, done := fromMemory(tx.own, key, base.MaxLSN); done {
+			return value, found, nil
+		}
+	}
+	db := tx.db
+	if tx.hold == nil && tx.mode == optimistic && tx.reads.Empty() && db.pipe.Hot(key) {
+		// Many want this key: take turns from the start.
+		if err := tx.enterLane(context.Background()); err != nil {
+			return nil, false, tx.fail(err)
+		}
+	}
+	if tx.hold != nil {
+		if value, kind, from, ok := tx.hold.Get(key); ok {
+			tx.reads.KeyFrom(key, from)
+			return value, kind == base.KindPut, nil
+		}
+	}
+	tx.reads.Key(key)
+	v, shard, err := db.enter()
+	if err != nil {
+		return nil, false, tx.fail(err)
+	}
+	value, found, err := v.get(key, tx.at)
+	v.gate.exit(shard)
+	if err != nil {
+		return nil, false, tx.fail(db.seen(err))
+	}
+	return value, found, nil
+}
+
+// open is source.open.
+func (tx *Tx) open(lo, hi []byte) (*cursor, error) {
+	if err := tx.ready(); err != nil {
+		return nil, err
+	}
+	tx.ranges = true
+	if tx.hold != nil && !tx.hold.Clean() {
+		if !tx.reads.Empty() {
+			return nil, tx.fail(errAgain) // the next attempt waits before it reads
+		}
+		if err := tx.hold.Drain(context.Background()); err != nil {
+			return nil, tx.fail(err)
+		}
+		tx.at = tx.hold.At()
+		tx.reads.Reset(tx.at)
+	}
+	v, shard, err := tx.db.enter()
+	if err != nil {
+		return nil, tx.fail(err)
+	}
+	c, err := tx.db.cursor(v, shard, tx.at, lo, hi, tx.own)
+	if err != nil {
+		return nil, tx.fail(err)
+	}
+	c.seen = tx.reads.Range
+	if len(tx.cursors) > 16 {
+		tx.cursors = slices.DeleteFunc(tx.cursors, func(c *cursor) bool { return c.shut })
+	}
+	tx.cursors = append(tx.cursors, c)
+	return c, nil
+}
+
+// closeIterators closes what fn left open: what it looked at is noted then.
+func (tx *Tx) closeIterators() {
+	for _, c := range tx.cursors {
+		c.close()
+	}
+	clear(tx.cursors)
+	tx.cursors = tx.cursors[:0]
+}
+
+// close ends the transaction; also when fn panics.
+func (tx *Tx) close() {
+	tx.closeIterators()
+	tx.leave()
+	tx.done = true
+}
+
+// Space is a keyspace inside of a transaction.
+type Space struct {
+	Reader
+	Writer
+}
+
+// Keyspace returns the keyspace with a name of 1 to 255 bytes, inside of the
+// transaction, which makes it when there is none.
+func (tx *Tx) Keyspace(name string) (Space, error) {
+	if err := keyspace.CheckName(name); err != nil {
+		return Space{}, fmt.Errorf("forebay: %w", err)
+	}
+	id, err := lookUp(tx, name)
+	if errors.Is(err, ErrNoKeyspace) {
+		id, err = tx.create(name)
+	}
+	if err != nil {
+		return Space{}, err
+	}
+	ks := tx.db.spaces.handle(tx.db, id, name)
+	return Space{Reader{from: tx, prefix: ks.prefix}, Writer{&tx.batch, ks}}, nil
+}
+
+// create gives the next id to a name.
+func (tx *Tx) create(name string) (uint64, error) {
+	id := keyspace.First
+	value, found, err := tx.get(keyspace.NextKey())
+	if err == nil && found {
+		id, err = decodeID(value)
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, kv := range [][2][]byte{
+		{keyspace.NameKey(name), keyspace.EncodeID(id)},
+		{keyspace.IDKey(id), []byte(name)},
+		{keyspace.NextKey(), keyspace.EncodeID(id + 1)},
+	} {
+		if err := tx.batch.b.Put(kv[0], kv[1]); err != nil {
+			return 0, err
+		}
+		if err := tx.wrote(base.KindPut, kv[0], kv[1]); err != nil {
+			return 0, err
+		}
+	}
+	return id, nil
+}

@@ -236,14 +236,28 @@ func (l *layout) batch() {
 	end := l.off + int(n)
 	l.field(2, "batch: version, reserved")
 	for range l.number("operations:") {
-		put := l.b[l.off] == 1
-		l.field(1, "%s", map[bool]string{true: "put", false: "delete"}[put])
-		l.text(int(l.number("key length")), "key")
-		if put {
+		switch l.field(1, "%s", [...]string{"", "put", "delete", "range delete"}[l.b[l.off]])[0] {
+		case 1:
+			l.storedKey(int(l.number("key length")))
 			l.text(int(l.number("value length")), "value")
+		case 2:
+			l.storedKey(int(l.number("key length")))
+		default:
+			l.storedKey(int(l.number("lo length")))
+			l.storedKey(int(l.number("hi length")))
 		}
 	}
 	require.Equal(l.t, end, l.off)
+}
+
+// storedKey walks over a stored key, section 4.1.
+func (l *layout) storedKey(n int) {
+	require.Less(l.t, l.b[l.off], byte(240), "the example has no longer prefix")
+	what := "key"
+	if l.field(1, "keyspace %d", l.b[l.off])[0] == 0 {
+		what = "key, in the list of keyspaces"
+	}
+	l.text(n-1, what)
 }
 
 // logEdit walks over an edit of the log, section 2.
@@ -314,34 +328,19 @@ func (l *layout) segmentSum(name string, id []byte, start int, kind byte) uint64
 	return got
 }
 
-func (l *layout) segment() {
+// segment walks over a segment whose versions have the stored keys.
+func (l *layout) segment(keys ...string) {
 	foot := len(l.b) - 128
 	id := l.b[foot+24 : foot+48]
-	data, filter := int(le.Uint64(l.b[foot+56:])), int(le.Uint64(l.b[foot+64:]))
-	index, props := int(le.Uint64(l.b[foot+72:])), int(le.Uint64(l.b[foot+80:]))
+	at := func(off int) int { return int(le.Uint64(l.b[foot+off:])) }
+	data, filter, index, props, dels := at(56), at(64), at(72), at(80), at(104)
 	var sums []byte
 	sum := func(v uint64) { sums = le.AppendUint64(sums, v) }
-	sum(l.segmentBlock("data block", id, 0, data, func() {
-		base := l.u64("base LSN")
-		restarts := int(le.Uint32(l.b[data-20:]))
-		for l.off < data-20-4*restarts {
-			l.number("shared")
-			unshared := l.number("unshared")
-			tag := l.number("tag")
-			z, n := binary.Uvarint(l.b[l.off:])
-			l.field(n, "LSN %d", base+(z>>1^-(z&1)))
-			l.text(int(unshared), "key")
-			l.text(int(tag>>3), "value")
-		}
-		for range restarts {
-			l.field(4, "restart at %d", le.Uint32(l.b[l.off:]))
-		}
-		l.field(4, "restarts: %d", restarts)
-	}))
+	sum(l.segmentBlock("data block", id, 0, data, func() { l.dataPayload(data - 16) }))
 	sum(l.segmentBlock("filter page", id, data, filter, func() {
 		line := l.field(filter-16, "one line of 512 bits: all keys are in it")
 		want := make([]byte, 64)
-		for _, key := range []string{"a", "bc"} {
+		for _, key := range keys {
 			g := xxhash.Sum64String(key) * 0x9E3779B97F4A7C15
 			for i := range 6 {
 				bit := g >> (10 + 9*i) & 511
@@ -357,15 +356,24 @@ func (l *layout) segment() {
 		l.number("highest LSN - the separator's LSN:")
 		l.field(int(k), "key")
 	}))
-	sum(l.segmentBlock("properties", id, data+filter+index, props, func() {
+	if dels > 0 {
+		sum(l.segmentBlock("range deletes", id, data+filter+index, dels, l.delsPayload))
+	}
+	sum(l.segmentBlock("properties", id, data+filter+index+dels, props, func() {
 		for _, name := range []string{"versions", "tombstones", "distinct keys", "lowest LSN", "highest LSN", "bytes of keys", "bytes of values", "bytes of payloads"} {
 			l.u64("%s", name)
 		}
-		a, b := le.Uint32(l.b[l.off:]), le.Uint32(l.b[l.off+4:])
-		l.field(4, "length of the smallest key")
-		l.field(4, "length of the largest key")
-		l.text(int(a), "lower bound")
-		l.text(int(b), "upper bound")
+		lengths := []int{l.u32("length of the smallest key"), l.u32("length of the largest key")}
+		names := []string{"smallest key", "largest key", "lowest lower bound", "highest upper bound"}
+		if dels > 0 {
+			for _, name := range []string{"range deletes", "lowest LSN of one", "highest LSN of one"} {
+				l.u64("%s", name)
+			}
+			lengths = append(lengths, l.u32("length of the lowest lower bound"), l.u32("length of the highest upper bound"))
+		}
+		for i, n := range lengths {
+			l.text(n, names[i])
+		}
 	}))
 	l.title("footer")
 	require.Equal(l.t, foot, l.off)
@@ -381,9 +389,48 @@ func (l *layout) segment() {
 	l.field(4, "length of a filter page")
 	l.field(1, "filter")
 	l.field(1, "compression asked for")
-	l.zero(18, "zero")
+	l.zero(2, "zero")
+	l.u64("length of the range deletes")
+	l.u64("highest LSN of a version")
 	l.segmentSum("checksum", id, foot, 5)
 	require.Equal(l.t, len(l.b), l.off)
+}
+
+func (l *layout) u32(format string, args ...any) int {
+	l.t.Helper()
+	v := le.Uint32(l.b[l.off:])
+	l.field(4, format+" %d", append(args, v)...)
+	return int(v)
+}
+
+// dataPayload walks over the payload of a data block, which ends at end.
+func (l *layout) dataPayload(end int) {
+	base := l.u64("base LSN")
+	restarts := int(le.Uint32(l.b[end-4:]))
+	for l.off < end-4-4*restarts {
+		l.number("shared")
+		unshared := l.number("unshared")
+		tag := l.number("tag")
+		z, n := binary.Uvarint(l.b[l.off:])
+		l.field(n, "LSN %d", base+(z>>1^-(z&1)))
+		l.text(int(unshared), "the rest of the key")
+		l.text(int(tag>>3), "value")
+	}
+	for range restarts {
+		l.u32("restart at")
+	}
+	l.u32("restarts:")
+}
+
+// delsPayload walks over the payload of a block of range deletes.
+func (l *layout) delsPayload() {
+	for range l.u32("range deletes:") {
+		if lower := l.number("lower:"); lower >= 2 {
+			l.text(int(lower-2), "lower bound")
+		}
+		l.text(int(l.number("length of the upper bound")), "upper bound")
+		l.number("LSN")
+	}
 }
 
 // exampleStore makes the store of the worked example and returns its files.
@@ -394,12 +441,18 @@ func exampleStore(t *testing.T) map[string][]byte {
 	db, err := forebay.Open("db", &forebay.Options{FS: disk, Rand: seed, MarkDelay: -1, LogFileSize: 16 << 10, Compression: forebay.NoCompression})
 	require.NoError(t, err)
 	require.NoError(t, db.Put([]byte("a"), []byte("1")))
+	s, err := db.Snapshot() // so that the checkpoint keeps what is deleted below
+	require.NoError(t, err)
 	b := db.NewBatch()
 	require.NoError(t, b.Put([]byte("bc"), []byte("23")))
 	require.NoError(t, b.Delete([]byte("a")))
+	require.NoError(t, b.DeleteRange([]byte("x"), nil))
 	require.NoError(t, db.Apply(b, forebay.Durable))
+	_, err = db.Keyspace("ks")
+	require.NoError(t, err)
 	require.NoError(t, db.Checkpoint(context.Background()))
 	require.NoError(t, db.Close())
+	require.NoError(t, s.Close())
 	files := map[string][]byte{}
 	names, err := disk.List("db")
 	require.NoError(t, err)
@@ -432,7 +485,7 @@ func TestWorkedExample(t *testing.T) {
 		log.u64("copy epoch")
 		log.u64("offset of the predecessor's index frame")
 	})
-	for range 2 {
+	for range 3 {
 		log.frame("data frame", 8, func(count uint32) {
 			for range count {
 				log.batch()
@@ -454,7 +507,7 @@ func TestWorkedExample(t *testing.T) {
 	generated(t, "docs/format.md", "manifest", block(man))
 
 	seg := &layout{t: t, b: files["000001.seg"]}
-	seg.segment()
+	seg.segment("\x00i\x02", "\x00nks", "\x00x", "\x01a", "\x01bc")
 	generated(t, "docs/format.md", "segment", block(seg))
 
 	var v strings.Builder
@@ -465,7 +518,7 @@ func TestWorkedExample(t *testing.T) {
 	}
 	v.WriteString("| what | bytes | hash |\n|---|---|---|\n")
 	row("nothing", nil)
-	row("the batch of commit 1", log.find("0100010101610131"))
+	row("the batch of commit 1", log.find("01000101020161"+"0131"))
 	head := files["000001.log"]
 	bind := u64(row("bind: store id, number, salt, epoch", head[20:60]))
 	tag := row("tag: bind, \"tag\"", append(bytes.Clone(bind), "tag"...))

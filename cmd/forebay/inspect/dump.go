@@ -43,6 +43,9 @@ Exit code 1: something that was durable is damaged, or a file has no header.` + 
 		if dir {
 			return d.dir(path, logDir)
 		}
+		if d.records {
+			d.names = t.namesBeside(path)
+		}
 		return d.file(path, "")
 	})
 	return c
@@ -52,6 +55,7 @@ type dump struct {
 	t                  *tool
 	w                  io.Writer
 	records, hex, json bool
+	names              spaces
 }
 
 // row is one frame.
@@ -96,6 +100,9 @@ func (d *dump) dir(dir, logDir string) error {
 	}
 	if s == nil {
 		return err
+	}
+	if d.records {
+		d.names = d.t.names(s)
 	}
 	var bad []error
 	for _, name := range s.logFiles() {
@@ -298,13 +305,6 @@ func (r *row) take(f *frame.Field) {
 	}
 }
 
-// operation is one operation of a batch.
-type operation struct {
-	Op    string  `json:"op"`
-	Key   string  `json:"key"`
-	Value *string `json:"value,omitempty"`
-}
-
 // record prints a record, as a batch where it is one.
 func (d *dump) record(m *framed, lsn base.LSN, keep uint64, rec []byte) error {
 	what := "record"
@@ -316,12 +316,7 @@ func (d *dump) record(m *framed, lsn base.LSN, keep uint64, rec []byte) error {
 		if b, err := batch.Decode(rec); err == nil && what == "record" {
 			ops := []operation{}
 			for b.Next() {
-				op := operation{Op: b.Kind().String(), Key: d.text(b.Key())}
-				if b.Kind() == base.KindPut {
-					v := d.text(b.Value())
-					op.Value = &v
-				}
-				ops = append(ops, op)
+				ops = append(ops, d.names.operation(&b, d.text))
 			}
 			out["ops"] = ops
 		} else {
@@ -329,7 +324,7 @@ func (d *dump) record(m *framed, lsn base.LSN, keep uint64, rec []byte) error {
 		}
 		return jsonLine(d.w, out)
 	}
-	for i, line := range describe(m.head.Kind, rec, d.hex, -1) {
+	for i, line := range d.names.describe(m.head.Kind, rec, d.hex, -1) {
 		label := ""
 		if i == 0 {
 			label = fmt.Sprint(lsn)
@@ -351,13 +346,13 @@ func (d *dump) text(b []byte) string {
 
 // describe tells what a record says: a batch, an edit, or bytes. max bounds what
 // is shown of each key and value; negative: all.
-func describe(kind frame.FileKind, rec []byte, hex bool, max int) []string {
+func (n spaces) describe(kind frame.FileKind, rec []byte, hex bool, max int) []string {
 	if kind != frame.FileLog {
 		e, err := decodeEdit(kind, rec)
 		if err != nil {
 			return []string{"no edit (" + err.Error() + "): " + quote(rec, true, max)}
 		}
-		return editLines(e)
+		return n.editLines(e)
 	}
 	b, err := batch.Decode(rec)
 	if err != nil {
@@ -365,11 +360,7 @@ func describe(kind frame.FileKind, rec []byte, hex bool, max int) []string {
 	}
 	out := []string{}
 	for b.Next() {
-		line := b.Kind().String() + " " + quote(b.Key(), hex, max)
-		if b.Kind() == base.KindPut {
-			line += " " + quote(b.Value(), hex, max)
-		}
-		out = append(out, line)
+		out = append(out, n.op(&b, hex, max))
 	}
 	if len(out) == 0 {
 		out = append(out, "empty batch")

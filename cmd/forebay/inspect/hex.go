@@ -58,7 +58,7 @@ damaged.` + readsOnly,
 			return err
 		}
 		defer h.m.close()
-		h.w = w
+		h.w, h.names = w, t.namesBeside(path)
 		return h.file()
 	})
 	return c
@@ -81,6 +81,7 @@ type hexer struct {
 	json     bool
 	colours  colours
 	from, to int64
+	names    spaces
 
 	section int64 // the frame whose heading was printed; -1: file header
 	part    frame.Part
@@ -162,7 +163,7 @@ func (h *hexer) field(f frame.Field) error {
 		if err := h.read(rec, f.Offset); err != nil {
 			return err
 		}
-		f.Value += ": " + strings.Join(describe(h.kind(), rec, false, 24), "; ")
+		f.Value += ": " + strings.Join(h.names.describe(h.kind(), rec, false, 24), "; ")
 	}
 	if h.json {
 		return h.jsonField(&f)

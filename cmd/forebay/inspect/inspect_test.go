@@ -172,6 +172,34 @@ func TestGoldenAlone(t *testing.T) {
 	golden(t, "alone", alone(t), "wal dump log --records", "wal stats log", "manifest dump log --edits", "recover --explain log", "manifest dump log/CATALOG-000001 --json")
 }
 
+// TestGoldenKeyspaces: keys are shown as keyspace and user key, everywhere.
+func TestGoldenKeyspaces(t *testing.T) {
+	mem := vfs.NewMem()
+	db, err := forebay.Open("db", options(mem))
+	require.NoError(t, err)
+	users, err := db.Keyspace("users")
+	require.NoError(t, err)
+	odd, err := db.Keyspace("odd \"[\xff")
+	require.NoError(t, err)
+	require.NoError(t, users.Put([]byte("ann"), []byte("1")))
+	require.NoError(t, db.Put([]byte("plain"), []byte("2")))
+	require.NoError(t, users.DeleteRange([]byte("b"), nil))
+	require.NoError(t, db.Checkpoint(context.Background()))
+	b := db.NewBatch()
+	require.NoError(t, b.In(users).DeleteRange(nil, []byte("a\x00")))
+	require.NoError(t, b.In(odd).Put([]byte("k"), []byte("3")))
+	require.NoError(t, b.Delete([]byte("plain")))
+	require.NoError(t, db.Apply(b, forebay.Durable))
+	b.Reset()
+	require.NoError(t, b.DeleteRange([]byte("x"), nil))
+	require.NoError(t, b.In(users).DeleteRange(nil, []byte("c")))
+	require.NoError(t, db.Apply(b, forebay.Durable))
+	require.NoError(t, db.DropKeyspace("users"))
+	require.NoError(t, db.Close())
+	golden(t, "keyspaces", mem, "wal dump db --records", "wal dump db/000001.log --records --json", "manifest dump db", "manifest dump db --json",
+		"wal hex db/000001.log --from 0x200 --to 0x320")
+}
+
 func TestGoldenMissingFile(t *testing.T) {
 	mem := small(t, false)
 	require.NoError(t, mem.Remove("db/000001.log"))
@@ -408,8 +436,11 @@ func TestPlanIsWhatOpenDoes(t *testing.T) {
 			}
 
 			// The names, right after the open.
+			// With room, so that nothing is settled or merged beside the listing.
 			again := mem.Snapshot()
-			db, err = forebay.Open("db", options(again))
+			roomy := options(again)
+			roomy.MemtableSize = 1 << 20
+			db, err = forebay.Open("db", roomy)
 			require.NoError(t, err)
 			after, err := again.List("db")
 			require.NoError(t, err)

@@ -34,23 +34,26 @@ Exit code 1: it is damaged; what could be read is printed.` + readsOnly,
 	c.Flags().BoolVar(&edits, "edits", false, "print each edit")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	c.RunE = run(func(_ *cobra.Command, w *bufio.Writer, path string) error {
+		names := spaces{}
 		dir, err := t.isDir(path)
 		if err != nil {
 			return err
 		}
 		var s *store
 		if dir {
-			s, err = t.load(path, "")
-		} else {
-			s, err = t.loadFile(path)
+			if s, err = t.load(path, ""); err == nil {
+				names = t.names(s)
+			}
+		} else if s, err = t.loadFile(path); err == nil {
+			names = t.namesBeside(path)
 		}
 		if err != nil {
 			return err
 		}
 		if asJSON {
-			err = jsonLine(w, newManifestReport(s, edits))
+			err = jsonLine(w, newManifestReport(s, names, edits))
 		} else {
-			err = printManifest(w, s, edits)
+			err = printManifest(w, s, names, edits)
 		}
 		if err != nil {
 			return err
@@ -131,11 +134,12 @@ type jsonSegment struct {
 	Size       uint64   `json:"size"`
 	Count      uint64   `json:"versions"`
 	Tombstones uint64   `json:"tombstones"`
+	Dels       uint64   `json:"range_deletes"`
 	MinLSN     base.LSN `json:"min_lsn"`
 	MaxLSN     base.LSN `json:"max_lsn"`
 	Hash       string   `json:"hash"`
-	Lo         string   `json:"lo"` // inclusive, quoted as Go does
-	Hi         string   `json:"hi"` // exclusive
+	Lo         jsonKey  `json:"lo"` // inclusive
+	Hi         jsonKey  `json:"hi"` // exclusive
 }
 
 type jsonLogFile struct {
@@ -164,7 +168,7 @@ type jsonFloor struct {
 	Hash  string   `json:"hash"`
 }
 
-func newManifestReport(s *store, edits bool) *manifestReport {
+func newManifestReport(s *store, names spaces, edits bool) *manifestReport {
 	l := &s.state.Log
 	hex := func(v uint64) string { return fmt.Sprintf("%016x", v) }
 	r := &manifestReport{
@@ -174,8 +178,8 @@ func newManifestReport(s *store, edits bool) *manifestReport {
 	}
 	for _, g := range s.state.Segments {
 		r.Segments = append(r.Segments, jsonSegment{
-			segment.FileName(g.Number), g.Level, g.Size, g.Count, g.Tombstones, g.MinLSN, g.MaxLSN, hex(g.Hash),
-			quote(g.Lo, false, -1), quote(g.Hi, false, -1),
+			segment.FileName(g.Number), g.Level, g.Size, g.Count, g.Tombstones, g.RangeDeletes, g.MinLSN, g.MaxLSN, hex(g.Hash),
+			names.jsonKey(g.Lo), names.jsonKey(g.Hi),
 		})
 	}
 	for _, f := range l.Files {
@@ -196,13 +200,13 @@ func newManifestReport(s *store, edits bool) *manifestReport {
 	}
 	if edits {
 		for i := range s.edits {
-			r.EditList = append(r.EditList, editLines(&s.edits[i]))
+			r.EditList = append(r.EditList, names.editLines(&s.edits[i]))
 		}
 	}
 	return r
 }
 
-func printManifest(w io.Writer, s *store, edits bool) error {
+func printManifest(w io.Writer, s *store, names spaces, edits bool) error {
 	if s.err != nil && len(s.edits) == 0 {
 		return nil
 	}
@@ -224,7 +228,7 @@ func printManifest(w io.Writer, s *store, edits bool) error {
 	if edits {
 		fmt.Fprintln(w, "edits")
 		for i := range s.edits {
-			for j, line := range editLines(&s.edits[i]) {
+			for j, line := range names.editLines(&s.edits[i]) {
 				label := ""
 				if j == 0 {
 					label = fmt.Sprint(i + 1)
@@ -243,7 +247,7 @@ func printManifest(w io.Writer, s *store, edits bool) error {
 		fmt.Fprintf(w, "  pin            %q at LSN %d\n", name, l.Pins[name])
 	}
 	for i := range s.state.Segments {
-		fmt.Fprintf(w, "  segment        %s\n", segmentText(&s.state.Segments[i]))
+		fmt.Fprintf(w, "  segment        %s\n", names.segmentText(&s.state.Segments[i]))
 	}
 	for i := range l.Files {
 		fmt.Fprintf(w, "  log file       %s\n", logFileText(&l.Files[i]))
@@ -258,9 +262,13 @@ func floorText(f *base.LogFloor) string {
 	return fmt.Sprintf("behind LSN %d of file %d, epoch %d, hash %016x", f.LSN, f.File, f.Epoch, f.Hash)
 }
 
-func segmentText(g *manifest.Segment) string {
-	return fmt.Sprintf("%s level %d, %d bytes, %s (%s), %s, keys %s … %s, hash %016x", segment.FileName(g.Number), g.Level, g.Size,
-		plural(g.Count, "version"), plural(g.Tombstones, "tombstone"), lsns(g.MinLSN, g.MaxLSN), quote(g.Lo, false, 32), quote(g.Hi, false, 32), g.Hash)
+func (n spaces) segmentText(g *manifest.Segment) string {
+	dels := ""
+	if g.RangeDeletes > 0 {
+		dels = ", " + plural(g.RangeDeletes, "range delete")
+	}
+	return fmt.Sprintf("%s level %d, %d bytes, %s (%s)%s, %s, keys %s, hash %016x", segment.FileName(g.Number), g.Level, g.Size,
+		plural(g.Count, "version"), plural(g.Tombstones, "tombstone"), dels, lsns(g.MinLSN, g.MaxLSN), n.bounds(g.Lo, g.Hi, false, 32), g.Hash)
 }
 
 func logFileText(f *base.LogFile) string {
@@ -278,7 +286,7 @@ func logFileText(f *base.LogFile) string {
 }
 
 // editLines tells what an edit changes, one thing a line.
-func editLines(e *manifest.Edit) []string {
+func (n spaces) editLines(e *manifest.Edit) []string {
 	var out []string
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if l := e.Log; l != nil {
@@ -305,7 +313,7 @@ func editLines(e *manifest.Edit) []string {
 		}
 	}
 	for i := range e.Add {
-		add("segment %s", segmentText(&e.Add[i]))
+		add("segment %s", n.segmentText(&e.Add[i]))
 	}
 	for _, n := range e.Remove {
 		add("remove segment %s", segment.FileName(n))

@@ -1,0 +1,508 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/forebaydb/forebay/compaction"
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/merge"
+	"github.com/forebaydb/forebay/manifest"
+	"github.com/forebaydb/forebay/vfs"
+	"github.com/forebaydb/forebay/wal"
+)
+
+const (
+	// lastLevel is where the new segments are: nothing is below them.
+	lastLevel = 6
+	// epochStep is how far above every epoch of the source the new store begins.
+	epochStep = 1 << 20
+	// damagedDir holds, in the new store, copies of the damaged files. No open
+	// looks at it.
+	damagedDir = "damaged"
+)
+
+// Salvaged says what a salvage did and what was lost.
+type Salvaged struct {
+	// Losses are all places that are damaged, also those by which nothing is lost.
+	Losses []Loss
+	// Rebuilt says that no manifest was there to say what counts.
+	Rebuilt bool
+	// Keys, Segments and Bytes are what the new store has.
+	Keys     uint64
+	Segments int
+	Bytes    int64
+	// Commits were taken from the log; Skipped are intact ones behind a hole that
+	// were not.
+	Commits, Skipped uint64
+	// LastLSN is behind everything that was ever seen in the old store: the new
+	// one goes on there.
+	LastLSN base.LSN
+	// Unlisted names segments that nobody listed and that were used; Ignored
+	// names files that were not, because they are of another store or left over.
+	Unlisted, Ignored []string
+	// Kept names the copies of damaged files.
+	Kept []string
+}
+
+// Salvage makes a new store in dst, which must be empty or not there and outside
+// of the old one, of everything that can be read of the store that cfg names. It
+// changes nothing of that, and takes no lock. An error leaves dst as it was; that
+// something is lost is no error, and told by the result. Files of a newer format
+// are an error: they are not damaged. Copies of damaged files are in dst/damaged.
+func Salvage(ctx context.Context, cfg *Config, dst string) (*Salvaged, error) {
+	s, err := openSource(ctx, cfg, 2)
+	if err != nil {
+		return nil, err
+	}
+	v := &salvager{source: s, out: &Salvaged{}, dst: filepath.Clean(dst)}
+	if err := v.mayWrite(); err != nil {
+		return nil, err
+	}
+	if err := v.surveyAll(); err != nil {
+		return nil, err
+	}
+	if err := v.write(); err != nil {
+		return nil, fmt.Errorf("salvage of %s: %w", v.cfg.Dir, err)
+	}
+	v.fsys.finish()
+	return v.out, nil
+}
+
+// salvager is one Salvage.
+type salvager struct {
+	*source
+	out *Salvaged
+	dst string
+
+	hist *history
+	// from is the first commit that is not in segments; exact says that the
+	// manifest says so, heal that older ones that the log has are wanted too.
+	from  base.LSN
+	exact bool
+	heal  bool
+	// first to last are the commits that were applied without a gap.
+	first, last base.LSN
+
+	files   compaction.Files
+	number  uint64
+	made    bool // dst
+	written []string
+}
+
+// mayWrite refuses a place for the new store that is not its own.
+func (v *salvager) mayWrite() error {
+	for _, dir := range []string{v.cfg.Dir, v.cfg.LogDir} {
+		rel, err := filepath.Rel(dir, v.dst)
+		if err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+			return fmt.Errorf("%w: %s is in %s", ErrNotEmpty, v.dst, dir)
+		}
+	}
+	names, err := v.cfg.FS.List(v.dst)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		v.made = true
+	case err != nil:
+		return err
+	case len(names) > 0:
+		return fmt.Errorf("%w: %s holds %s", ErrNotEmpty, v.dst, names[0])
+	}
+	return nil
+}
+
+// surveyAll reads everything and decides what counts.
+func (v *salvager) surveyAll() error {
+	stale, err := v.stale()
+	if err != nil {
+		return err
+	}
+	if v.man == nil || stale {
+		if stale {
+			v.manErr = &base.CorruptionError{File: v.manFile, Offset: -1, Reason: "manifest is older than the log; was an older one put back?"}
+		}
+		v.rebuild()
+	}
+	if err := v.surveySegments(); err != nil {
+		return err
+	}
+	if v.hist, err = v.readHistory(); err != nil {
+		return err
+	}
+	if v.man != nil && v.nothingFits() {
+		v.manErr = &base.CorruptionError{File: v.manFile, Offset: -1, Reason: "no file that the manifest lists is there; is it of another store?"}
+		if err := v.vote(); err != nil {
+			return err
+		}
+		v.state.ReplayStart = 0
+		v.rebuild()
+		if err := v.surveySegments(); err != nil {
+			return err
+		}
+		if v.hist, err = v.readHistory(); err != nil {
+			return err
+		}
+	}
+	v.from = max(v.state.ReplayStart, 1)
+	for _, g := range v.segs {
+		v.heal = v.heal || g.err != nil
+		// Only a segment that was written to its end says that all commits up to
+		// its last one are in segments.
+		if g.err == nil {
+			v.from = max(v.from, g.props.MaxLSN+1)
+		} else if g.remains != nil && g.remains.Finished {
+			v.from = max(v.from, g.remains.MaxLSN+1)
+		}
+	}
+	return nil
+}
+
+// rebuild makes the source one without a manifest.
+func (v *salvager) rebuild() {
+	v.man, v.out.Rebuilt, v.heal = nil, true, true
+	v.state.Segments = nil
+	v.segs, v.logs = v.segments(true), v.logFiles(true)
+}
+
+// surveySegments surveys the listed segments, and, when one of them is damaged,
+// those that nobody lists as well: they may have what it had.
+func (v *salvager) surveySegments() error {
+	bad := false
+	for _, g := range v.segs {
+		if err := v.survey(g); err != nil {
+			return err
+		}
+		bad = bad || g.err != nil
+	}
+	v.exact = v.man != nil
+	if v.man == nil {
+		v.dropOthers()
+		return nil
+	}
+	for _, g := range v.segments(true)[len(v.segs):] {
+		if !bad {
+			v.out.Ignored = append(v.out.Ignored, g.path)
+			continue
+		}
+		if err := v.survey(g); err != nil {
+			return err
+		}
+		if g.hasVersions() || g.dels.Len() > 0 {
+			v.out.Unlisted = append(v.out.Unlisted, g.path)
+		}
+		v.segs = append(v.segs, g)
+	}
+	v.dropOthers()
+	return nil
+}
+
+// dropOthers forgets segments that are of another store and that nobody lists.
+func (v *salvager) dropOthers() {
+	v.segs = slices.DeleteFunc(v.segs, func(g *segFile) bool {
+		if g.other && g.listed == nil {
+			v.out.Ignored = append(v.out.Ignored, g.path)
+			return true
+		}
+		return false
+	})
+}
+
+// nothingFits says that of all that the manifest lists nothing is there.
+func (v *salvager) nothingFits() bool {
+	n := 0
+	for _, g := range v.segs {
+		if g.listed != nil && !g.missing && !g.other {
+			return false
+		}
+		n++
+	}
+	for _, l := range v.logs {
+		if !l.missing && !l.foreign {
+			return false
+		}
+		n++
+	}
+	return n > 0
+}
+
+// write makes the new store. The manifest comes last: without one dst is no store.
+func (v *salvager) write() (err error) {
+	var rep *replay
+	out := (*compaction.Output)(nil)
+	defer func() {
+		if rep != nil {
+			rep.close()
+		}
+		if err != nil {
+			v.remove(out)
+		}
+	}()
+	if err := vfs.MkdirDurable(v.cfg.FS, v.dst); err != nil {
+		return err
+	}
+	v.files = compaction.Files{FS: v.cfg.FS, Dir: v.dst, Writer: v.cfg.Writer, Next: func() (uint64, error) { v.number++; return v.number, nil }}
+	if _, err := io.ReadFull(v.cfg.Rand, v.files.Store[:]); err != nil {
+		return err
+	}
+	rep = newReplay(v.files, v.cfg.MemtableSize)
+	if err := v.replay(rep); err != nil {
+		return err
+	}
+	v.tell()
+	if err := v.keep(); err != nil {
+		return err
+	}
+	out = compaction.NewOutput(v.files, lastLevel)
+	if err := v.merge(rep, out); err != nil {
+		return err
+	}
+	segs, readers, err := out.Finish()
+	if err != nil {
+		return err
+	}
+	for i, r := range readers {
+		v.out.Bytes += int64(segs[i].Size)
+		if err := r.Close(); err != nil {
+			return err
+		}
+	}
+	v.out.Segments = len(segs)
+	rep.close()
+	rep = nil
+	return v.seal(segs)
+}
+
+// merge writes what a reader at the end of everything sees.
+func (v *salvager) merge(rep *replay, out *compaction.Output) error {
+	size := v.cfg.SegmentSize
+	if size <= 0 {
+		var total int64
+		for _, n := range v.sizes {
+			total += n
+		}
+		size = min(max(total/512, 64<<20), 1<<30)
+	}
+	it := merge.NewReader(append(rep.sources(), v.sources()...), base.OwnLSN-1, nil, nil)
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		if v.out.Keys%1024 == 0 && v.ctx.Err() != nil {
+			return v.ctx.Err()
+		}
+		if out.Size() >= size {
+			if err := out.Cut(nil); err != nil {
+				return err
+			}
+		}
+		if err := out.Add(it.Key(), it.LSN(), base.KindPut, it.Value()); err != nil {
+			return err
+		}
+		v.out.Keys++
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	return out.Cut(nil)
+}
+
+// seal writes the manifest.
+func (v *salvager) seal(segs []manifest.Segment) error {
+	if err := v.ctx.Err(); err != nil {
+		return err
+	}
+	top, epoch := v.top(), v.state.Log.Epoch
+	for _, l := range v.hist.files {
+		epoch = max(epoch, l.head.Epoch)
+	}
+	epoch = min(epoch, 1<<62) + epochStep
+	v.out.LastLSN = top
+	if err := v.cfg.FS.SyncDir(v.dst); err != nil {
+		return err
+	}
+	st := manifest.State{Segments: segs, ReplayStart: top + 1, LastSegment: v.number}
+	st.Log = base.LogState{Floor: base.LogFloor{LSN: top, Epoch: epoch}, Epoch: epoch}
+	return manifest.Create(v.cfg.FS, v.dst, v.files.Store, st, v.cfg.Rand)
+}
+
+// top returns the highest LSN that the old store shows in any place, of what is
+// lost too: none is given to another commit.
+func (v *salvager) top() base.LSN {
+	var top base.LSN
+	see := func(lsn base.LSN) {
+		if sane(lsn + 1) {
+			top = max(top, lsn)
+		}
+	}
+	see(max(v.state.ReplayStart, 1) - 1)
+	see(v.state.Log.Floor.LSN)
+	for _, g := range v.segs {
+		_, last := g.known()
+		see(last)
+		see(g.maxPoint)
+		see(g.dels.MaxLSN())
+	}
+	see(v.hist.durable)
+	for _, l := range v.hist.files {
+		for _, r := range l.runs {
+			see(r.last)
+		}
+		if l.link != nil {
+			see(l.link.Copies)
+		}
+	}
+	return top
+}
+
+// keep copies the damaged files to where they can be studied.
+func (v *salvager) keep() error {
+	dir := filepath.Join(v.dst, damagedDir)
+	for _, l := range v.out.Losses {
+		name := filepath.Base(l.File)
+		to := filepath.Join(dir, name)
+		if _, ok := v.sizes[l.File]; !ok || slices.Contains(v.out.Kept, to) {
+			continue
+		}
+		if len(v.out.Kept) == 0 {
+			if err := v.cfg.FS.MkdirAll(dir); err != nil {
+				return err
+			}
+			v.written = append(v.written, dir)
+		}
+		v.out.Kept = append(v.out.Kept, to)
+		if err := v.copy(l.File, to); err != nil {
+			return fmt.Errorf("copy of damaged file %s: %w", l.File, err)
+		}
+	}
+	if len(v.out.Kept) == 0 {
+		return nil
+	}
+	return v.cfg.FS.SyncDir(dir)
+}
+
+// copy copies a file; what of it cannot be read is zero in the copy.
+func (v *salvager) copy(from, to string) (err error) {
+	src, err := v.cfg.FS.Open(from, vfs.ReadOnly)
+	if err != nil {
+		return nil // There is nothing that could be kept.
+	}
+	defer src.Close()
+	f, err := v.cfg.FS.Create(to, vfs.ReadWrite)
+	if err != nil {
+		return err
+	}
+	v.written = append(v.written, to)
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := src.Size()
+	if err != nil {
+		return err
+	}
+	t := &tolerant{File: src, ctx: v.ctx}
+	buf := make([]byte, min(size, 1<<20))
+	for off := int64(0); off < size; off += int64(len(buf)) {
+		if err := v.ctx.Err(); err != nil {
+			return err
+		}
+		buf = buf[:min(int64(len(buf)), size-off)]
+		if n, err := t.ReadAt(buf, off); n < len(buf) {
+			return err
+		}
+		if _, err := f.WriteAt(buf, off); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}
+
+// remove takes back what was written, as far as that goes, the manifest first:
+// without one it is no store.
+func (v *salvager) remove(out *compaction.Output) {
+	names, _ := v.cfg.FS.List(v.dst) // It was empty before.
+	for _, name := range names {
+		if _, ok := manifest.ParseFileName(name); ok {
+			_ = v.cfg.FS.Remove(filepath.Join(v.dst, name))
+		}
+	}
+	if out != nil {
+		out.Abort()
+	}
+	for _, path := range slices.Backward(v.written) {
+		_ = v.cfg.FS.Remove(path)
+	}
+	if v.made {
+		_ = v.cfg.FS.Remove(v.dst)
+	}
+}
+
+// replay applies the commits of the log.
+func (v *salvager) replay(rep *replay) error {
+	st := v.hist.stretches
+	at := slices.IndexFunc(st, func(s stretch) bool { return s.first <= v.from && v.from <= s.last+1 })
+	if at < 0 && !v.exact {
+		// Whether what is between was settled, and its files released, nobody says.
+		at = slices.IndexFunc(st, func(s stretch) bool { return s.first > v.from })
+	}
+	hole := at < 0
+	for i := range st {
+		from := max(v.from, st[i].first)
+		if i == at && v.heal {
+			from = st[i].first
+		}
+		switch {
+		case i < at || st[i].last < from:
+			continue
+		case hole && !v.cfg.BeyondHoles:
+			v.out.Skipped += st[i].last - from + 1
+			continue
+		}
+		if i == at {
+			v.first, v.last = from, from-1
+		}
+		var err error
+		if hole, err = v.applyStretch(rep, &st[i], from, hole); err != nil {
+			return err
+		}
+		hole = true
+	}
+	v.out.Commits = rep.count
+	return nil
+}
+
+// applyStretch applies a stretch from from on. A record that is no batch is a hole
+// in it. It says whether there was one, or hole was true.
+func (v *salvager) applyStretch(rep *replay, st *stretch, from base.LSN, hole bool) (bool, error) {
+	err := v.each(st, from, func(p *piece, off int64, lsn base.LSN, rec []byte) error {
+		if hole && !v.cfg.BeyondHoles {
+			v.out.Skipped++
+			return nil
+		}
+		err := rep.apply(lsn, rec)
+		if errors.Is(err, errBatch) {
+			hole = true
+			v.out.Losses = append(v.out.Losses, Loss{File: p.file.path, Offset: off, What: "record", Reason: errBatch.Error(), Err: err, FirstLSN: lsn, LastLSN: lsn, Effect: effectLog})
+			return nil
+		}
+		if err == nil && !hole {
+			v.last = lsn
+		}
+		return err
+	})
+	return hole, err
+}
+
+// ignoredLogs are log files that do not count.
+func (v *salvager) ignoredLogs() {
+	for _, l := range v.logs {
+		if l.foreign && l.listed == nil {
+			v.out.Ignored = append(v.out.Ignored, l.path)
+		}
+	}
+	for _, path := range v.strangers() {
+		if _, ok := wal.ParseFileName(filepath.Base(path)); ok {
+			v.out.Ignored = append(v.out.Ignored, path)
+		}
+	}
+}

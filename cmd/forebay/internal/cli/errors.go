@@ -40,7 +40,9 @@ func Hint(err error) string {
 	case errors.As(err, &corrupt):
 		return "Stored bytes that were durable are damaged. No file was changed. Copy the directory before anything else;\n`forebay recover --explain DIR` says what is there."
 	case errors.Is(err, forebay.ErrLocked):
-		return "The store is open in another process. Close it there, or wait, and try again."
+		return "The store is open in another process. Close it there, or wait, and try again.\n`forebay changes`, `find`, `wal`, `manifest`, `segment` and `recover --explain` take no lock and work meanwhile."
+	case errors.Is(err, forebay.ErrNoKeyspace):
+		return "`forebay keyspaces DIR` lists the keyspaces; put and import make the one that --keyspace names."
 	case errors.As(err, &limit):
 		return fmt.Sprintf("Keys have at most %s, values %s.", Bytes(forebay.MaxKeySize), Bytes(forebay.MaxValueSize))
 	case errors.Is(err, forebay.ErrUnknown), errors.Is(err, forebay.ErrPoisoned):

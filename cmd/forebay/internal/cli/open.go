@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -11,26 +12,61 @@ import (
 
 	"github.com/forebaydb/forebay"
 	"github.com/forebaydb/forebay/manifest"
+	"github.com/forebaydb/forebay/vfs"
 )
 
-// OpenExisting opens the store in dir and makes none.
-func OpenExisting(dir string) (*forebay.DB, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no directory %s; `forebay put` and `forebay import` make a store", dir)
-	}
-	if err != nil {
+// OpenExisting opens the store in dir for writing and makes none. opts may be nil.
+func OpenExisting(dir string, opts *forebay.Options) (*forebay.DB, error) {
+	if err := mustExist(dir); err != nil {
 		return nil, err
 	}
-	isManifest := func(e fs.DirEntry) bool { _, ok := manifest.ParseFileName(e.Name()); return ok }
-	if !slices.ContainsFunc(entries, isManifest) {
-		// A store that lost its manifest is damaged; that is for the engine to say.
-		if _, err := forebay.Explain(dir, nil); err != nil {
-			return nil, err
-		}
-		return nil, fmt.Errorf("no store in %s (it has no MANIFEST file); `forebay put` and `forebay import` make one", dir)
+	return forebay.Open(dir, opts)
+}
+
+// OpenReading opens the store in dir for reading alone: nothing is written, not
+// even the lock's file, so that it works where nobody may write.
+func OpenReading(dir string) (*forebay.DB, error) {
+	if err := mustExist(dir); err != nil {
+		return nil, err
 	}
-	return forebay.Open(dir, nil)
+	return forebay.Open(dir, &forebay.Options{ReadOnly: true, FS: readFS{vfs.OS()}})
+}
+
+// readFS lets a store be read that has no file to lock: a copy, or a backup, that
+// nobody has opened yet. Who opens it for writing makes the file first.
+type readFS struct{ vfs.FS }
+
+// LockShared implements vfs.FS.
+func (r readFS) LockShared(name string) (io.Closer, error) {
+	l, err := r.FS.LockShared(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noLock{}, nil
+	}
+	return l, err
+}
+
+type noLock struct{}
+
+func (noLock) Close() error { return nil }
+
+// mustExist returns an error that says what to do where there is no store.
+func mustExist(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no directory %s; `forebay put` and `forebay import` make a store", dir)
+	}
+	if err != nil {
+		return err
+	}
+	isManifest := func(e fs.DirEntry) bool { _, ok := manifest.ParseFileName(e.Name()); return ok }
+	if slices.ContainsFunc(entries, isManifest) {
+		return nil
+	}
+	// A store that lost its manifest is damaged; that is for the engine to say.
+	if _, err := forebay.Explain(dir, nil); err != nil {
+		return err
+	}
+	return fmt.Errorf("no store in %s (it has no MANIFEST file); `forebay put` and `forebay import` make one", dir)
 }
 
 // Levels are the durability levels by name.

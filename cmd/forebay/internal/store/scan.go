@@ -3,11 +3,10 @@ package store
 import (
 	"bytes"
 	"io"
-	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
-	"github.com/forebaydb/forebay"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
 )
 
@@ -15,6 +14,7 @@ import (
 type scanner struct {
 	format           cli.Format
 	prefix, from, to string
+	keyspace         string
 	reverse, keys    bool
 	limit            int
 }
@@ -25,10 +25,12 @@ func scanCommand() *cobra.Command {
 		Use:   "scan DIR",
 		Short: "List keys and values in order",
 		Long: `List keys and values in the order of the keys' bytes, one line each: key, tab,
-value. What is not printable is escaped; --json and --hex are for programs.`,
+value. What is not printable is escaped; --json and --hex are for programs.
+--lo and --hi are other names of --from and --to.`,
 		Example: `  forebay scan /tmp/s
   forebay scan /tmp/s --prefix user/ --keys-only
   forebay scan /tmp/s --from 2024-01 --to 2024-02 --json
+  forebay scan /tmp/s --keyspace users --lo a --hi n
   forebay scan /tmp/s --reverse --limit 10`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,12 +41,22 @@ value. What is not printable is escaped; --json and --hex are for programs.`,
 			if s.limit < 0 {
 				return cli.Usagef("--limit %d is below 0", s.limit)
 			}
-			return reading(args[0], func(db *forebay.DB) error {
-				return buffered(cmd.OutOrStdout(), func(w io.Writer) error { return s.run(cmd, db, lo, hi, w) })
+			return reading(args[0], s.keyspace, func(from cli.Reader) error {
+				return buffered(cmd.OutOrStdout(), func(w io.Writer) error { return s.run(cmd, from, lo, hi, w) })
 			})
 		},
 	}
 	s.format.Flags(cmd.Flags())
+	cli.KeyspaceFlag(cmd.Flags(), &s.keyspace)
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		switch name {
+		case "lo":
+			name = "from"
+		case "hi":
+			name = "to"
+		}
+		return pflag.NormalizedName(name)
+	})
 	cmd.Flags().StringVar(&s.prefix, "prefix", "", "only keys that begin with this")
 	cmd.Flags().StringVar(&s.from, "from", "", "only keys from this one on")
 	cmd.Flags().StringVar(&s.to, "to", "", "only keys before this one")
@@ -63,42 +75,22 @@ func (s *scanner) bounds() (lo, hi []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if bytes.Compare(prefix, lo) > 0 {
-		lo = prefix
-	}
 	if s.to != "" {
 		if hi, err = s.format.Arg("--to", s.to); err != nil {
 			return nil, nil, err
 		}
 	}
-	if end := after(prefix); end != nil && (hi == nil || bytes.Compare(end, hi) < 0) {
-		hi = end
-	}
-	if len(lo) == 0 {
-		lo = nil
-	}
+	lo, hi = cli.Bounds(prefix, lo, hi)
 	return lo, hi, nil
 }
 
-// after returns the first key behind all that begin with prefix, nil if none.
-func after(prefix []byte) []byte {
-	for i := len(prefix) - 1; i >= 0; i-- {
-		if prefix[i] != 0xff {
-			end := slices.Clone(prefix[:i+1])
-			end[i]++
-			return end
-		}
-	}
-	return nil
-}
-
-func (s *scanner) run(cmd *cobra.Command, db *forebay.DB, lo, hi []byte, w io.Writer) error {
+func (s *scanner) run(cmd *cobra.Command, from cli.Reader, lo, hi []byte, w io.Writer) error {
 	if hi != nil && bytes.Compare(lo, hi) >= 0 {
 		return nil
 	}
-	entries := db.Range(lo, hi)
+	entries := from.Range(lo, hi)
 	if s.reverse {
-		entries = db.RangeReverse(lo, hi)
+		entries = from.RangeReverse(lo, hi)
 	}
 	n := 0
 	for e, err := range entries {

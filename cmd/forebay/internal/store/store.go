@@ -24,6 +24,7 @@ func Commands() []*cobra.Command {
 
 func getCommand() *cobra.Command {
 	var format cli.Format
+	var keyspace string
 	cmd := &cobra.Command{
 		Use:   "get DIR KEY",
 		Short: "Print the value of a key",
@@ -32,6 +33,7 @@ Exit code 1 says that the key is not in the store.`,
 		Example: `  forebay get /tmp/s greeting
   forebay get /tmp/s photo.jpg > photo.jpg
   forebay get /tmp/s ff00 --hex
+  forebay get /tmp/s ann --keyspace users
   forebay get /tmp/s greeting --json`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,8 +41,8 @@ Exit code 1 says that the key is not in the store.`,
 			if err != nil {
 				return err
 			}
-			return reading(args[0], func(db *forebay.DB) error {
-				value, err := db.Get(key)
+			return reading(args[0], keyspace, func(from cli.Reader) error {
+				value, err := from.Get(key)
 				if errors.Is(err, forebay.ErrNotFound) {
 					return fmt.Errorf("no key %q in %s: %w", args[1], args[0], err)
 				}
@@ -52,6 +54,7 @@ Exit code 1 says that the key is not in the store.`,
 		},
 	}
 	format.Flags(cmd.Flags())
+	cli.KeyspaceFlag(cmd.Flags(), &keyspace)
 	return cmd
 }
 
@@ -71,16 +74,17 @@ func printValue(w io.Writer, format *cli.Format, key, value []byte) error {
 func putCommand() *cobra.Command {
 	var format cli.Format
 	var level forebay.Level
-	var file string
+	var file, keyspace string
 	cmd := &cobra.Command{
 		Use:   "put DIR KEY [VALUE]",
 		Short: "Set a key to a value",
 		Long: `Set a key to a value, durably unless --level says otherwise. The value is an
 argument, a file (--file), or standard input where VALUE is missing or -. A store
-that does not exist is made.`,
+that does not exist is made, and so is a keyspace.`,
 		Example: `  forebay put /tmp/s greeting hello
   forebay put /tmp/s photo.jpg --file photo.jpg
   date | forebay put /tmp/s now
+  forebay put /tmp/s ann 1 --keyspace users
   forebay put /tmp/s ff00 0102 --hex`,
 		Args: cobra.RangeArgs(2, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -96,8 +100,12 @@ that does not exist is made.`,
 				return err
 			}
 			return writing(args[0], func(db *forebay.DB) error {
+				ks, err := cli.Space(db, keyspace)
+				if err != nil {
+					return err
+				}
 				b := db.NewBatch()
-				if err := b.Put(key, value); err != nil {
+				if err := cli.In(b, ks).Put(key, value); err != nil {
 					return err
 				}
 				return db.Apply(b, level)
@@ -105,6 +113,7 @@ that does not exist is made.`,
 		},
 	}
 	cmd.Flags().BoolVar(&format.Hex, "hex", false, "KEY and VALUE are hexadecimal (a file and standard input are bytes)")
+	cli.KeyspaceFlag(cmd.Flags(), &keyspace)
 	cmd.Flags().StringVar(&file, "file", "", "take the value from this `file`")
 	cli.LevelFlag(cmd.Flags(), &level)
 	return cmd
@@ -133,43 +142,93 @@ func readValue(r io.Reader) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, forebay.MaxValueSize+1))
 }
 
+// deleter is what del was told.
+type deleter struct {
+	format   cli.Format
+	level    forebay.Level
+	keyspace string
+	between  bool
+}
+
 func delCommand() *cobra.Command {
-	var format cli.Format
-	var level forebay.Level
+	d := &deleter{}
 	cmd := &cobra.Command{
-		Use:   "del DIR KEY...",
-		Short: "Remove keys",
+		Use:   "del DIR KEY... | del DIR --range LO HI",
+		Short: "Remove keys, or all keys of a range",
 		Long: `Remove keys, all of them or none: they are one batch. A key that is not in the
-store is no error.`,
+store is no error. With --range, remove all keys from LO to before HI, in one
+small commit however many there are; an empty LO or HI ("") is no bound.`,
 		Example: `  forebay del /tmp/s greeting
-  forebay del /tmp/s ff00 ff01 --hex`,
+  forebay del /tmp/s ff00 ff01 --hex
+  forebay del /tmp/s --range user/ user0
+  forebay del /tmp/s --range "" "" --keyspace sessions`,
 		Args: cobra.MinimumNArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var b forebay.Batch
-			for _, arg := range args[1:] {
-				key, err := format.Arg("key", arg)
-				if err != nil {
-					return err
-				}
-				if err := b.Delete(key); err != nil {
-					return fmt.Errorf("key %q: %w", arg, err)
-				}
-			}
-			return reading(args[0], func(db *forebay.DB) error { return db.Apply(&b, level) })
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return d.run(args[0], args[1:]) },
 	}
-	cmd.Flags().BoolVar(&format.Hex, "hex", false, "keys are hexadecimal")
-	cli.LevelFlag(cmd.Flags(), &level)
+	cmd.Flags().BoolVar(&d.between, "range", false, "remove the keys from LO to before HI")
+	cmd.Flags().BoolVar(&d.format.Hex, "hex", false, "keys are hexadecimal")
+	cli.KeyspaceFlag(cmd.Flags(), &d.keyspace)
+	cli.LevelFlag(cmd.Flags(), &d.level)
 	return cmd
 }
 
-// reading runs fn on a store that must exist.
-func reading(dir string, fn func(*forebay.DB) error) error {
-	db, err := cli.OpenExisting(dir)
+func (d *deleter) run(dir string, args []string) error {
+	if d.between && len(args) != 2 {
+		return cli.Usagef(`--range takes two keys, LO and HI; it got %d ("" is no bound)`, len(args))
+	}
+	keys := make([][]byte, len(args))
+	for i, arg := range args {
+		var err error
+		if keys[i], err = d.format.Arg("key", arg); err != nil {
+			return err
+		}
+		if len(keys[i]) == 0 && !d.between {
+			return cli.Usagef("a key has at least one byte")
+		}
+	}
+	db, err := cli.OpenExisting(dir, nil)
 	if err != nil {
 		return err
 	}
-	return errors.Join(fn(db), db.Close())
+	return errors.Join(d.apply(db, args, keys), db.Close())
+}
+
+func (d *deleter) apply(db *forebay.DB, args []string, keys [][]byte) error {
+	ks, err := cli.ExistingSpace(db, d.keyspace)
+	if err != nil {
+		return err
+	}
+	b := db.NewBatch()
+	w := cli.In(b, ks)
+	if d.between {
+		hi := keys[1]
+		if len(hi) == 0 {
+			hi = nil
+		}
+		if err := w.DeleteRange(keys[0], hi); err != nil {
+			return err
+		}
+		return db.Apply(b, d.level)
+	}
+	for i, key := range keys {
+		if err := w.Delete(key); err != nil {
+			return fmt.Errorf("key %q: %w", args[i], err)
+		}
+	}
+	return db.Apply(b, d.level)
+}
+
+// reading runs fn on a keyspace of a store, both of which must exist.
+func reading(dir, keyspace string, fn func(cli.Reader) error) error {
+	db, err := cli.OpenReading(dir)
+	if err != nil {
+		return err
+	}
+	from, err := cli.ReadSpace(db, keyspace)
+	if err == nil {
+		err = fn(from)
+	}
+	return errors.Join(err, db.Close())
 }
 
 // writing runs fn on a store and makes it if there is none.

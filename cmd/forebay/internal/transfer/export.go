@@ -16,7 +16,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/forebaydb/forebay"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
 )
 
@@ -28,6 +27,7 @@ type exporter struct {
 	force  bool
 	quiet  bool
 	prefix string
+	space  string
 
 	cmd         *cobra.Command
 	keys, bytes atomic.Int64
@@ -38,8 +38,8 @@ func exportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export DIR DEST",
 		Short: "Write a store's keys to JSON lines, CSV or a directory tree",
-		Long: `Write all keys and values, as they are at one moment, in a format that import
-reads. DEST is a file, - for standard output, or, with --format tree, a directory.
+		Long: `Write all keys and values of a keyspace, as they are at one moment, in a format
+that import reads. DEST is a file, - for standard output, or, with --format tree, a directory.
 The format is told by DEST's name or --format.
 
 JSON lines hold any bytes. CSV holds them too, as they are; --hex makes it text.
@@ -50,6 +50,7 @@ A file that exists, and a directory that is not empty, are left alone without
 --force.`,
 		Example: `  forebay export /tmp/s all.jsonl
   forebay export /tmp/s - --format csv --prefix user/ | head
+  forebay export /tmp/s users.jsonl --keyspace users
   forebay export /tmp/s /tmp/out --format tree`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,6 +59,7 @@ A file that exists, and a directory that is not empty, are left alone without
 		},
 	}
 	cmd.Flags().StringVar(&ex.format, "format", "", formatHelp)
+	cli.KeyspaceFlag(cmd.Flags(), &ex.space)
 	cmd.Flags().StringVar(&ex.prefix, "prefix", "", "only keys that begin with this")
 	cmd.Flags().BoolVar(&ex.hex, "hex", false, "keys and values are hexadecimal, in the file and in --prefix")
 	cmd.Flags().BoolVar(&ex.header, "header", false, "begin CSV with the line key,value")
@@ -92,21 +94,25 @@ func (ex *exporter) run(dir, dest string) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := cli.OpenExisting(dir)
+	db, err := cli.OpenReading(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	from, err := cli.ReadSpace(db, ex.space)
+	if err != nil {
+		return err
+	}
 	progress := cli.StartProgress(ex.cmd.ErrOrStderr(), ex.quiet || dest == "-", func() string {
 		return fmt.Sprintf("exported %s keys, %s", cli.Count(ex.keys.Load()), cli.Bytes(ex.bytes.Load()))
 	})
 	switch {
 	case format == tree:
-		err = ex.toTree(db, prefix, dest)
+		err = ex.toTree(from, prefix, dest)
 	case dest == "-":
-		err = ex.toWriter(db, prefix, format, ex.cmd.OutOrStdout())
+		err = ex.toWriter(from, prefix, format, ex.cmd.OutOrStdout())
 	default:
-		err = ex.toFile(db, prefix, format, dest)
+		err = ex.toFile(from, prefix, format, dest)
 	}
 	progress.Stop()
 	if err != nil || dest == "-" {
@@ -121,8 +127,8 @@ func (ex *exporter) run(dir, dest string) (err error) {
 }
 
 // each calls fn for each entry and counts.
-func (ex *exporter) each(db *forebay.DB, prefix []byte, fn func(key, value []byte) error) error {
-	for e, err := range db.Prefix(prefix) {
+func (ex *exporter) each(from cli.Reader, prefix []byte, fn func(key, value []byte) error) error {
+	for e, err := range from.Prefix(prefix) {
 		if err != nil {
 			return err
 		}
@@ -138,7 +144,7 @@ func (ex *exporter) each(db *forebay.DB, prefix []byte, fn func(key, value []byt
 	return nil
 }
 
-func (ex *exporter) toWriter(db *forebay.DB, prefix []byte, format string, w io.Writer) error {
+func (ex *exporter) toWriter(from cli.Reader, prefix []byte, format string, w io.Writer) error {
 	out := bufio.NewWriterSize(w, 256<<10)
 	var err error
 	if format == csv {
@@ -146,7 +152,7 @@ func (ex *exporter) toWriter(db *forebay.DB, prefix []byte, format string, w io.
 			out.WriteString("key,value\n") // Flush says what went wrong
 		}
 		var buf []byte
-		err = ex.each(db, prefix, func(key, value []byte) error {
+		err = ex.each(from, prefix, func(key, value []byte) error {
 			if ex.hex {
 				key, value = hex.AppendEncode(nil, key), hex.AppendEncode(nil, value)
 			}
@@ -156,7 +162,7 @@ func (ex *exporter) toWriter(db *forebay.DB, prefix []byte, format string, w io.
 		})
 	} else {
 		f := cli.Format{JSON: true, Hex: ex.hex}
-		err = ex.each(db, prefix, func(key, value []byte) error {
+		err = ex.each(from, prefix, func(key, value []byte) error {
 			if value == nil {
 				value = []byte{}
 			}
@@ -170,7 +176,7 @@ func (ex *exporter) toWriter(db *forebay.DB, prefix []byte, format string, w io.
 }
 
 // toFile writes a file beside dest and renames it, so that dest is whole.
-func (ex *exporter) toFile(db *forebay.DB, prefix []byte, format, dest string) (err error) {
+func (ex *exporter) toFile(from cli.Reader, prefix []byte, format, dest string) (err error) {
 	if st, err := os.Lstat(dest); err == nil {
 		if !ex.force {
 			return fmt.Errorf("%s exists; name another file, or write over it with --force", dest)
@@ -189,7 +195,7 @@ func (ex *exporter) toFile(db *forebay.DB, prefix []byte, format, dest string) (
 			os.Remove(f.Name())
 		}
 	}()
-	if err := ex.toWriter(db, prefix, format, f); err != nil {
+	if err := ex.toWriter(from, prefix, format, f); err != nil {
 		return err
 	}
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
@@ -200,7 +206,7 @@ func (ex *exporter) toFile(db *forebay.DB, prefix []byte, format, dest string) (
 
 // toTree writes a file for each key, through an os.Root, out of which neither a
 // key nor a link leads.
-func (ex *exporter) toTree(db *forebay.DB, prefix []byte, dest string) error {
+func (ex *exporter) toTree(from cli.Reader, prefix []byte, dest string) error {
 	if err := os.MkdirAll(dest, 0o777); err != nil {
 		return err
 	}
@@ -221,7 +227,7 @@ func (ex *exporter) toTree(db *forebay.DB, prefix []byte, dest string) error {
 		flag |= os.O_EXCL // also where two keys differ and their files do not
 	}
 	last := "."
-	err = ex.each(db, prefix, func(key, value []byte) error {
+	err = ex.each(from, prefix, func(key, value []byte) error {
 		name := string(key)
 		if err := checkPath(name); err != nil {
 			return err

@@ -26,6 +26,7 @@ type importer struct {
 	header bool
 	quiet  bool
 	level  forebay.Level
+	space  string
 
 	cmd     *cobra.Command
 	load    *loader
@@ -39,7 +40,8 @@ func importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import DIR SOURCE",
 		Short: "Put a directory tree, JSON lines or CSV into a store",
-		Long: `Put many keys into a store, which is made if it does not exist. SOURCE is
+		Long: `Put many keys into a store, or into a keyspace of it; both are made if they do not
+exist. SOURCE is
 
   a directory   each file is a key (its path inside the directory, with /), and
                 its content the value; what is no plain file is left out
@@ -55,6 +57,7 @@ level is what the keys survive while it runs. When it fails, what it had read
 before may be in the store; run it again.`,
 		Example: `  forebay import /tmp/s ~/src
   forebay import /tmp/s events.jsonl
+  forebay import /tmp/s users.csv --keyspace users
   zcat big.csv.gz | forebay import /tmp/s - --format csv --level written`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -66,6 +69,7 @@ before may be in the store; run it again.`,
 	cmd.Flags().BoolVar(&im.hex, "hex", false, "keys and values of CSV are hexadecimal")
 	cmd.Flags().BoolVar(&im.header, "header", false, "the first line of CSV is no record")
 	cmd.Flags().BoolVar(&im.quiet, "json", false, "print the result as a JSON object")
+	cli.KeyspaceFlag(cmd.Flags(), &im.space)
 	cli.LevelFlag(cmd.Flags(), &im.level)
 	return cmd
 }
@@ -84,8 +88,12 @@ func (im *importer) run(dir, source string) error {
 	if err != nil {
 		return err
 	}
+	ks, err := cli.Space(db, im.space)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
 	start := time.Now()
-	im.load = &loader{db: db, level: im.level, batch: db.NewBatch()}
+	im.load = newLoader(db, ks, im.level)
 	progress := cli.StartProgress(im.cmd.ErrOrStderr(), im.quiet, func() string {
 		n, d := im.keys.Load(), time.Since(start)
 		return fmt.Sprintf("imported %s keys, %s (%s keys/s)", cli.Count(n), cli.Bytes(im.bytes.Load()), cli.Count(int64(cli.Rate(n, d))))

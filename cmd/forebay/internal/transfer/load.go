@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/forebaydb/forebay"
+	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
 )
 
 const (
@@ -21,7 +22,13 @@ type loader struct {
 	db    *forebay.DB
 	level forebay.Level
 	batch *forebay.Batch
+	into  cli.Writer // writes to the keyspace through the batch
 	ahead []*forebay.Commit
+}
+
+func newLoader(db *forebay.DB, ks *forebay.Keyspace, level forebay.Level) *loader {
+	b := db.NewBatch()
+	return &loader{db: db, level: level, batch: b, into: cli.In(b, ks)}
 }
 
 // put copies key and value.
@@ -31,7 +38,7 @@ func (l *loader) put(ctx context.Context, key, value []byte) error {
 			return err
 		}
 	}
-	return l.batch.Put(key, value)
+	return l.into.Put(key, value)
 }
 
 func (l *loader) flush(ctx context.Context) error {

@@ -203,17 +203,17 @@ func (t *tracker) early(rd *Reads) error {
 // leader asks, in the order of the log; before that a read from a commit that
 // is still to be admitted passes. mu is held.
 func (t *tracker) check(rd *Reads, final bool) error {
-	if len(rd.points) > 0 {
+	if len(rd.points) > 0 && (looksAtPoints || looksAtOverlay) {
 		if err := t.checkPoints(rd, final); err != nil {
 			return err
 		}
 	}
-	if len(rd.ranges) > 0 {
+	if len(rd.ranges) > 0 && looksAtRanges {
 		if err := t.checkRanges(rd); err != nil {
 			return err
 		}
 	}
-	if final {
+	if final && looksAtPoints && looksAtRanges {
 		for i := range t.bulk {
 			if t.bulk[i].meets(rd) {
 				return ErrConflict
@@ -224,7 +224,7 @@ func (t *tracker) check(rd *Reads, final bool) error {
 }
 
 func (t *tracker) checkPoints(rd *Reads, final bool) error {
-	if len(rd.points) > manyPoints && !rd.mixed && rd.at >= max(t.since, t.keys.dropped) && t.keys.count(rd.at) < len(rd.points) {
+	if looksAtPoints && len(rd.points) > manyPoints && !rd.mixed && rd.at >= max(t.since, t.keys.dropped) && t.keys.count(rd.at) < len(rd.points) {
 		// Fewer writes than reads: look for these in those.
 		if t.keys.any(rd.at, func(_ *generation, w *write) bool { return rd.find(w.hash) >= 0 }) {
 			return ErrConflict
@@ -242,7 +242,12 @@ func (t *tracker) checkPoints(rd *Reads, final bool) error {
 		case at == pending && p.from != nil && !final:
 			continue
 		case p.from != nil && (at == pending || at == refused):
-			return ErrConflict
+			if looksAtOverlay {
+				return ErrConflict
+			}
+			continue
+		case !looksAtPoints:
+			continue
 		case at < t.since:
 			return ErrStale
 		}

@@ -1,0 +1,9 @@
+//go:build forebay_nopoints
+
+package commit
+
+const (
+	looksAtPoints  = false
+	looksAtRanges  = true
+	looksAtOverlay = true
+)

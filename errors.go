@@ -28,7 +28,7 @@ var (
 	// again by itself.
 	ErrConflict = commit.ErrConflict
 	// ErrNested: a write by itself, or a transaction, inside of a transaction that
-	// runs alone or in turn: it would wait for itself.
+	// runs alone, or in whose turn it would need one: it would wait for itself.
 	ErrNested = errors.New("forebay: a write inside of a transaction that others wait for")
 	// ErrTxDone: the transaction's function has returned.
 	ErrTxDone = errors.New("forebay: transaction is over")
@@ -36,9 +36,9 @@ var (
 	ErrDiverged = wal.ErrDiverged
 	// ErrLocked: another open holds the directory, in this process or another.
 	ErrLocked = vfs.ErrLocked
-	// ErrFull: the log may not grow (Options.MaxLogBytes), or settling has
-	// failed for so long that memory is full. Reads go on; writes go on once
-	// there is room.
+	// ErrFull: the log may not grow (Options.MaxLogBytes, or the disk is full), or
+	// settling has failed for so long that memory is full. Reads go on; writes go
+	// on once there is room.
 	ErrFull = wal.ErrFull
 	// ErrPoisoned: an earlier write or sync failed. Reads go on, writes need a
 	// reopen. The cause is wrapped beside it.

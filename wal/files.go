@@ -38,6 +38,9 @@ func (l *Log) rotate(records int64) error {
 	need := frame.GroupSize(records+frame.LinkSize, align) + frame.FrameOverhead + 2*frame.BlockAlign
 	need += reserve(need+align, align)
 	lf, err := l.takeFile(need)
+	if errors.Is(err, syscall.ENOSPC) && !errors.Is(err, ErrFull) {
+		return fmt.Errorf("%w: no next log file: %w", ErrFull, err)
+	}
 	if err != nil {
 		return fmt.Errorf("wal: no next log file: %w", err)
 	}

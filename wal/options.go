@@ -25,8 +25,9 @@ const MaxRecordSize = base.MaxRecordSize
 var (
 	// ErrClosed: the log was closed. The call did nothing.
 	ErrClosed = errors.New("wal: log is closed")
-	// ErrFull: the log may not take more bytes (Options.MaxBytes). The call did
-	// nothing; it may succeed once files were released.
+	// ErrFull: the log may not take more bytes (Options.MaxBytes), or the disk has
+	// no room for its next file. The call did nothing; it may succeed once files
+	// were released.
 	ErrFull = errors.New("wal: log is full")
 	// ErrPoisoned: an earlier write or sync failed. Nothing more is accepted
 	// until the log is opened again; the cause is wrapped beside it.

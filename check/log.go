@@ -307,7 +307,7 @@ func (l *logFile) isVoid(off int64) bool {
 func (h *history) isEnd(d *hole) bool {
 	n := len(h.stretches)
 	if n == 0 {
-		return h.durable == 0
+		return true
 	}
 	st := &h.stretches[n-1]
 	p := &st.pieces[len(st.pieces)-1]

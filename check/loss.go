@@ -26,7 +26,8 @@ type Loss struct {
 	// FirstLSN and LastLSN are the commits that it held, or was made of; 0: not
 	// known, or none.
 	FirstLSN, LastLSN base.LSN
-	// Harmless says that the new store lacks nothing because of it.
+	// Harmless says that the new store lacks nothing because of it, or nothing that
+	// an open after a crash would not drop.
 	Harmless bool
 	// Effect says in words what a reader of the new store may see.
 	Effect string
@@ -70,6 +71,7 @@ const (
 	effectDels     = "keys in this range that a range delete had removed may be back"
 	effectLog      = "these commits are gone: what they wrote is missing or shows older values, and what they deleted is back"
 	effectUnproven = "nothing proves that it was ever durable: after a crash an open cuts the log there"
+	effectUnknown  = "commits behind the last one that was found may be gone; how many, nothing tells"
 	effectSettled  = "these commits were settled into segments, or they are gone"
 	effectVoid     = "nothing is lost: no commit that counts was there"
 	effectOther    = "what it holds was used, but what the listed one held may be missing"
@@ -170,23 +172,32 @@ func (v *salvager) tellLog() {
 		}
 		l := Loss{File: d.file.path, Offset: d.offset, Length: d.length, What: "log", Reason: d.reason, Err: d.err, FirstLSN: d.first, LastLSN: d.last, Effect: effectLog}
 		switch {
+		case d.last == 0 && d.file.err != nil && v.hist.isEnd(&d):
+			l.Effect = effectUnknown
 		case d.last == 0 && !d.void && v.hist.isEnd(&d):
 			l = l.harmless(effectUnproven)
 		case d.last == 0:
 			l = l.harmless(effectVoid)
 		case d.first > v.hist.durable:
-			l.Effect = effectUnproven
+			l.Effect, l.Harmless = effectUnproven, !v.beyond
 		case !v.exact && v.last > 0 && d.last < v.first:
 			l.Effect = effectSettled
 		}
 		v.lose(l)
 	}
-	if v.out.Skipped > 0 {
-		for _, st := range v.hist.stretches {
-			if first := max(st.first, v.from, v.last+1); st.last >= first {
-				v.lose(Loss{File: st.pieces[0].file.path, Offset: st.pieces[0].off, What: "log", FirstLSN: first, LastLSN: st.last,
-					Reason: "intact commits behind a hole were left out", Effect: effectLog})
-			}
+	if v.out.Skipped == 0 {
+		return
+	}
+	for _, st := range v.hist.stretches {
+		first := max(st.first, v.from, v.last+1)
+		if st.last < first {
+			continue
 		}
+		l := Loss{File: st.pieces[0].file.path, Offset: st.pieces[0].off, What: "log", FirstLSN: first, LastLSN: st.last,
+			Reason: "intact commits behind a hole were left out", Effect: effectLog}
+		if first > v.hist.durable {
+			l.Effect, l.Harmless = effectUnproven, true
+		}
+		v.lose(l)
 	}
 }

@@ -41,6 +41,9 @@ type Salvaged struct {
 	// Commits were taken from the log; Skipped are intact ones behind a hole that
 	// were not.
 	Commits, Skipped uint64
+	// Through is the last commit before the first hole in the log: but for what is
+	// lost of segments, the new store has the state after it.
+	Through base.LSN
 	// LastLSN is behind everything that was ever seen in the old store: the new
 	// one goes on there.
 	LastLSN base.LSN
@@ -87,8 +90,10 @@ type salvager struct {
 	from  base.LSN
 	exact bool
 	heal  bool
-	// first to last are the commits that were applied without a gap.
+	// first to last are the commits that were applied without a gap, and beyond
+	// says that some were behind one.
 	first, last base.LSN
+	beyond      bool
 
 	files   compaction.Files
 	number  uint64
@@ -467,7 +472,7 @@ func (v *salvager) replay(rep *replay) error {
 		}
 		hole = true
 	}
-	v.out.Commits = rep.count
+	v.out.Commits, v.out.Through = rep.count, max(v.from-1, v.last)
 	return nil
 }
 
@@ -488,6 +493,7 @@ func (v *salvager) applyStretch(rep *replay, st *stretch, from base.LSN, hole bo
 		if err == nil && !hole {
 			v.last = lsn
 		}
+		v.beyond = v.beyond || hole
 		return err
 	})
 	return hole, err

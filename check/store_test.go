@@ -34,6 +34,7 @@ type store struct {
 	// key ever had.
 	states []map[string]string
 	old    map[string][]string
+	level  wal.Level
 }
 
 var writer = segment.WriterOptions{BlockSize: 256}
@@ -117,8 +118,9 @@ func (st *store) commit(ops ...op) base.LSN {
 			st.old[o.k] = append(st.old[o.k], o.v)
 		}
 	}
-	lsn, err := st.s.Log.Append(b.Bytes())
-	require.NoError(st.t, err)
+	r := &wal.Request{Records: []wal.Record{{Data: b.Bytes()}}, Level: st.level}
+	require.NoError(st.t, st.s.Log.Commit(r))
+	lsn := r.First
 	require.Len(st.t, st.states, int(lsn))
 	st.states = append(st.states, now)
 	require.NoError(st.t, enter(st.table, lsn, b.Bytes()))
@@ -219,6 +221,37 @@ func (st *store) flip(path string, off int64) {
 func (st *store) zero(path string, off, n int64) {
 	st.t.Helper()
 	require.NoError(st.t, st.mem.Corrupt(path, off, n, func(b []byte) { clear(b) }))
+}
+
+func (st *store) truncate(path string, n int64) {
+	st.t.Helper()
+	require.NoError(st.t, st.mem.SetBytes(path, st.mem.Bytes(path)[:n]))
+}
+
+// forgetLog makes the log begin behind its last record. It needs a commit for that.
+func (st *store) forgetLog() {
+	st.t.Helper()
+	high := st.s.Log.LastLSN()
+	st.close()
+	st.open()
+	st.commit(put("zz", "the first of a file"))
+	require.NoError(st.t, st.s.Log.TruncateFront(high))
+	require.Equal(st.t, high, st.s.Log.Floor())
+}
+
+// clear removes a directory of the file system.
+func (st *store) clear(dir string) {
+	st.t.Helper()
+	names, err := st.mem.List(dir)
+	require.NoError(st.t, err)
+	for _, name := range names {
+		if name == damagedDir {
+			st.clear(dir + "/" + name)
+			continue
+		}
+		require.NoError(st.t, st.mem.Remove(dir+"/"+name))
+	}
+	require.NoError(st.t, st.mem.Remove(dir))
 }
 
 // content is the bytes of all files below a directory.

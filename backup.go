@@ -60,6 +60,13 @@ func (db *DB) backup(ctx context.Context, dir string) (info BackupInfo, err erro
 	if err != nil {
 		return info, err
 	}
+	// Nobody opens the copy before it is whole; and who opens it for reading only
+	// needs the file and cannot make it.
+	lock, err := fsys.Lock(filepath.Join(dir, "LOCK"))
+	if err != nil {
+		return info, err
+	}
+	defer lock.Close()
 	if err := db.Checkpoint(ctx); err != nil {
 		return info, err
 	}

@@ -148,6 +148,14 @@ func TestBackupAndChanges(t *testing.T) {
 	require.Equal(t, uint64(500), info.At.LSN)
 	_, err = db.Backup(background, "copy")
 	require.ErrorIs(t, err, fs.ErrExist)
+	opts := small(mem)
+	opts.ReadOnly = true
+	fresh, err := forebay.Open("copy", opts) // nobody has opened it for writing before
+	require.NoError(t, err)
+	ok, err := fresh.Has([]byte("0499"))
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.NoError(t, fresh.Close())
 	n := uint64(0)
 	for c, err := range db.Changes(background, forebay.Position{}) {
 		require.NoError(t, err)
@@ -171,11 +179,9 @@ func TestBackupAndChanges(t *testing.T) {
 	require.Equal(t, uint64(501), db.LastLSN())
 	require.NoError(t, db.Close())
 
-	opts := small(mem)
-	opts.ReadOnly = true
 	db, err = forebay.Open("copy", opts)
 	require.NoError(t, err)
-	ok, err := db.Has([]byte("x"))
+	ok, err = db.Has([]byte("x"))
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.ErrorIs(t, db.Put([]byte("x"), nil), forebay.ErrReadOnly)

@@ -7,6 +7,7 @@
 //	defer db.Close()
 //	err = db.Put(key, value)                  // durable when it returns
 //	v, err := db.Get(key)                     // a copy; errors.Is(err, forebay.ErrNotFound)
+//	err = db.Update(func(tx *forebay.Tx) error { … })   // a serializable transaction
 //
 // # What is promised
 //
@@ -18,19 +19,28 @@
 // never a part of a batch, never a resurrected delete. What Open shows is
 // durable. Damage to what is proven to have been durable is a *CorruptionError,
 // never a silently shorter store. docs/durability.md lists what is assumed of
-// the disk.
+// the disk. An Update reads one state and is validated in the order of the log,
+// and it returns when what it read cannot be lost any more; docs/transactions.md
+// has the rest.
 //
 // # Three paths
 //
-// A write: encode the batch (batch.AppendPut) → join the commit group
-// (wal.Log.Commit) → the leader stamps LSNs and writes the group
-// (wal.Log.commit) → syncs (wal.Log.writeOut) while the memtable takes it in
-// (DB.enter) → publishes (commit.Pipeline.Publish) → wakes the group.
+// A write: encode the batch (batch.AppendPut) → be let in (DB.admit) → join the
+// commit group (wal.Log.Commit) → the leader asks who may commit
+// (commit.Pipeline.Admit), stamps LSNs and lays the group out (wal.Log.append) →
+// writes it and syncs (wal.Log.writeOut) while the memtable takes it in
+// (DB.apply) → publishes (commit.Pipeline.Publish) → wakes the group. Behind
+// that, in the background: DB.maybeFreeze → checkpoint.Settle → compaction.Pick →
+// compaction.Run.
 //
-// A read: the view, one atomic pointer (DB.find) → memtable.Table.Get → the
-// frozen memtables → segment.Reader.Get, newest segment first.
+// A read: the view, one atomic pointer, with the visible mark (DB.enterAt) →
+// memtable.Table.Get → the frozen memtables → segment.Reader.Get, level 0 newest
+// first, and then one segment of each level. What range deletes hide is asked of
+// each on the way (view.newest). An iterator merges the same tables
+// (view.sources).
 //
-// An open: lock (DB.lock) → manifest.Load → recovery.OpenSegment → wal.Open:
-// scan, verdict (scan.judge), copy forward what no proof covers
-// (wal.Log.copyForward) → ready.
+// An open: lock (DB.lock) → manifest.Load → the segments
+// (recovery.Store.openSegments) → the log (wal.Open): scan (wal.scan.walk),
+// verdict (wal.scan.judge), copy forward what no proof covers
+// (wal.Log.copyForward) → ready (DB.populate).
 package forebay

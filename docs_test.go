@@ -9,9 +9,11 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -575,4 +577,55 @@ func (l *layout) find(hex string) []byte {
 	require.NoError(l.t, err)
 	require.True(l.t, bytes.Contains(l.b, b))
 	return b
+}
+
+var stepRE = regexp.MustCompile(`\b([a-z]+)\.(\w+)(?:\.(\w+))?|\bDB\.(\w+)`)
+
+// TestThreePaths: every function that doc.go names as a step is there, in the
+// package and with the receiver that it says.
+func TestThreePaths(t *testing.T) {
+	fset := token.NewFileSet()
+	doc, err := parser.ParseFile(fset, "doc.go", nil, parser.ParseComments)
+	require.NoError(t, err)
+	_, paths, ok := strings.Cut(doc.Doc.Text(), "# Three paths")
+	require.True(t, ok)
+	declared := map[string]bool{}
+	for _, s := range sources(t) {
+		if s.test {
+			continue
+		}
+		f, err := parser.ParseFile(fset, s.file, nil, 0)
+		require.NoError(t, err)
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			name := fn.Name.Name
+			if fn.Recv != nil {
+				recv, _, _ := strings.Cut(strings.TrimPrefix(types.ExprString(fn.Recv.List[0].Type), "*"), "[")
+				name = recv + "." + name
+			}
+			if s.dir != "." {
+				name = f.Name.Name + "." + name
+			}
+			declared[name] = true
+		}
+	}
+	steps := stepRE.FindAllString(strings.Join(strings.Fields(paths), " "), -1)
+	require.Greater(t, len(steps), 20)
+	for _, step := range steps {
+		require.True(t, declared[step], "doc.go names %s, which is not there", step)
+	}
+}
+
+// TestStatsAreExplained: docs/operations.md says of every figure what is normal.
+func TestStatsAreExplained(t *testing.T) {
+	b, err := os.ReadFile("docs/operations.md")
+	require.NoError(t, err)
+	for _, figures := range []any{forebay.Stats{}, forebay.Stats{}.Log} {
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(figures)) {
+			require.Regexp(t, `[`+"`"+` .]`+f.Name+"\\b", string(b), "%T.%s", figures, f.Name)
+		}
+	}
 }

@@ -62,18 +62,21 @@ var errAgain = fmt.Errorf("%w: begin again", ErrConflict)
 // Update returns, also when fn only read or returned an error, when what it read
 // is visible to all and has reached its own level: what was learned inside is
 // never lost by a crash (but for what others wrote below Durable). Errors: fn's,
-// and those of DB.Apply.
+// and those of DB.Apply. When fn returns ErrConflict, wrapped or not, it is called
+// again.
 //
 // Writes of the store itself inside of fn (DB.Put, DB.Update, …) are commits of
-// their own, and may be what fn conflicts with; when fn runs alone, or in turn,
-// they fail with ErrNested.
+// their own, which stay when fn fails, and may be what fn conflicts with. When fn
+// runs alone they fail with ErrNested; a DB.Update does so too that would have to
+// take turns with fn. fn must not wait for another goroutine that writes to the
+// store: that one may be waiting for fn.
 func (db *DB) Update(fn func(tx *Tx) error) error {
 	return db.UpdateLevel(context.Background(), db.opts.DefaultLevel, fn)
 }
 
 // UpdateLevel is Update at a level. When ctx ends, it returns ctx's error, and the
 // transaction is not committed, unless it was waiting for its level by then: a
-// commit that was ordered goes on.
+// commit that was ordered goes on. It does not end fn.
 func (db *DB) UpdateLevel(ctx context.Context, level Level, fn func(tx *Tx) error) error {
 	if db.readOnly {
 		return ErrReadOnly

@@ -8,8 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -142,7 +140,7 @@ func (im *importer) open(dir, source string) (read func(context.Context) error, 
 		if im.format != "" && im.format != tree {
 			return nil, nil, cli.Usagef("%s is a directory and --format is %s", source, im.format)
 		}
-		if inside(dir, source) {
+		if cli.Inside(dir, source) {
 			return nil, nil, cli.Usagef("the store %s lies inside the tree %s; put it elsewhere", dir, source)
 		}
 		root, err := os.OpenRoot(source)
@@ -180,26 +178,6 @@ func (im *importer) open(dir, source string) (read func(context.Context) error, 
 		}
 		return im.readLines(ctx, r)
 	}, closeSource, nil
-}
-
-// inside says whether dir is tree or lies in it.
-func inside(dir, tree string) bool {
-	abs := func(name string) string {
-		name, err := filepath.Abs(name)
-		if err != nil {
-			return ""
-		}
-		if real, err := filepath.EvalSymlinks(name); err == nil {
-			return real
-		}
-		// What does not exist yet lies where its parent does.
-		if real, err := filepath.EvalSymlinks(filepath.Dir(name)); err == nil {
-			return filepath.Join(real, filepath.Base(name))
-		}
-		return name
-	}
-	rel, err := filepath.Rel(abs(tree), abs(dir))
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
 // put hands one entry on.

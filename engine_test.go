@@ -126,6 +126,24 @@ func TestTxReadsItsOwnWrites(t *testing.T) {
 		require.Equal(t, []string{"0x", "1x", "2x", "4y", "6x", "7x", "8x", "9x"}, got)
 		_, err := tx.Get([]byte("3"))
 		require.ErrorIs(t, err, forebay.ErrNotFound)
+
+		// An iterator shows what there was when it was made.
+		it := tx.NewIterator(nil)
+		defer it.Close()
+		require.NoError(t, tx.Put([]byte("00"), []byte("z")))
+		require.NoError(t, tx.Put([]byte("1"), []byte("z")))
+		require.NoError(t, tx.DeleteRange([]byte("8"), nil))
+		for range 2 {
+			got = nil
+			for ok := it.First(); ok; ok = it.Next() {
+				got = append(got, string(it.Key())+string(it.Value()))
+			}
+			require.Equal(t, []string{"0x", "1x", "2x", "4y", "6x", "7x", "8x", "9x"}, got)
+		}
+		for ok := it.Last(); ok; ok = it.Prev() {
+			got = append(got, string(it.Key())+string(it.Value()))
+		}
+		require.Equal(t, []string{"9x", "8x", "7x", "6x", "4y", "2x", "1x", "0x"}, got[8:])
 		return nil
 	}))
 	var got []string
@@ -133,7 +151,7 @@ func TestTxReadsItsOwnWrites(t *testing.T) {
 		require.NoError(t, err)
 		got = append(got, string(e.Key)+string(e.Value))
 	}
-	require.Equal(t, []string{"9x", "8x", "7x", "6x", "4y", "2x", "1x", "0x"}, got)
+	require.Equal(t, []string{"7x", "6x", "4y", "2x", "1z", "00z", "0x"}, got)
 }
 
 func TestBackupAndChanges(t *testing.T) {
@@ -167,6 +185,8 @@ func TestBackupAndChanges(t *testing.T) {
 	_, err = db.Verify(background)
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
+	require.ErrorIs(t, db.Pin("follower", 1), forebay.ErrClosed)
+	require.ErrorIs(t, db.Unpin("follower"), forebay.ErrClosed)
 	db, err = forebay.Open("copy", small(mem))
 	require.NoError(t, err)
 	n = 0

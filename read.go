@@ -206,13 +206,13 @@ func (db *DB) open(lo, hi []byte) (*cursor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return db.cursor(v, shard, lsn, lo, hi, nil)
+	return db.cursor(v, shard, lsn, lo, hi, nil, 0)
 }
 
 // cursor opens an iterator over a view that was entered, which it leaves when
-// it is closed. own is what a transaction wrote, or nil.
-func (db *DB) cursor(v *view, shard int, lsn base.LSN, lo, hi []byte, own *memtable.Table) (*cursor, error) {
-	sources, err := v.sources(lo, hi, own)
+// it is closed. own is what a transaction has written up to seq, or nil.
+func (db *DB) cursor(v *view, shard int, lsn base.LSN, lo, hi []byte, own *memtable.Table, seq base.LSN) (*cursor, error) {
+	sources, err := v.sources(lo, hi, own, seq)
 	if err != nil {
 		v.gate.exit(shard)
 		return nil, db.seen(err)

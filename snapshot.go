@@ -114,7 +114,7 @@ func (s *snapshot) open(lo, hi []byte) (*cursor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.db.cursor(v, shard, s.lsn, lo, hi, nil)
+	return s.db.cursor(v, shard, s.lsn, lo, hi, nil, 0)
 }
 
 // leaks reports, with the place where it is called from, when the garbage

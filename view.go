@@ -284,11 +284,12 @@ func (t *table) get(key []byte, lsn base.LSN) (value []byte, at base.LSN, found,
 }
 
 // sources returns the tables that may have something in [lo, hi), newest first;
-// nil bounds are open. own, which may be nil, is what a transaction wrote.
-func (v *view) sources(lo, hi []byte, own *memtable.Table) ([]merge.Source, error) {
+// nil bounds are open. own, which may be nil, is what a transaction has written up
+// to seq.
+func (v *view) sources(lo, hi []byte, own *memtable.Table, seq base.LSN) ([]merge.Source, error) {
 	out := make([]merge.Source, 0, 2+len(v.frozen)+len(v.zero)+len(v.levels))
 	if own != nil {
-		out = append(out, merge.Source{Iter: own.NewIter(), Dels: own.RangeDeletes(), MaxLSN: base.MaxLSN})
+		out = append(out, merge.Source{Iter: merge.UpTo(own.NewIter(), seq), Dels: own.RangeDeletes(), MaxLSN: base.MaxLSN})
 	}
 	out = append(out, merge.Source{Iter: v.active.NewIter(), Dels: v.active.RangeDeletes(), MaxLSN: base.OwnLSN - 1})
 	for _, f := range v.frozen {
@@ -358,7 +359,7 @@ func overlapping(l []*table, lo, hi []byte) []*table {
 // changed says whether anything in [lo, hi) was written at an LSN above at and
 // not above now. The view has all up to now, and nothing above at was dropped.
 func (v *view) changed(lo, hi []byte, at, now base.LSN) (bool, error) {
-	sources, err := v.sources(lo, hi, nil)
+	sources, err := v.sources(lo, hi, nil, 0)
 	if err != nil {
 		return false, err
 	}

@@ -184,7 +184,9 @@ func (db *DB) compactOne(ctx context.Context, p *compaction.Plan, rest bool) err
 	v := db.view.Load()
 	res, err := compaction.Run(ctx, cfg, p, v.reader)
 	if err == nil {
-		if err = db.man.Apply(&res.Edit); err != nil {
+		if err = db.man.Apply(&res.Edit); err != nil && db.man.Err() == nil {
+			res.Abort() // refused: nothing has changed
+		} else if err != nil {
 			for _, r := range res.Readers { // whether the edit counts the next open will tell
 				r.Close()
 			}

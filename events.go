@@ -137,6 +137,9 @@ func (db *DB) seen(err error) error {
 	return err
 }
 
+// stallCounted is the shortest wait that is one: the pacer lets most pass.
+const stallCounted = 50 * time.Microsecond
+
 // stallTold is the shortest wait of a writer that is told.
 const stallTold = 10 * time.Millisecond
 

@@ -237,7 +237,9 @@ func (db *DB) admit(ctx context.Context, n int) error {
 		if err := db.pacer.Wait(ctx, int64(n)); err != nil {
 			return err
 		}
-		db.stalled(time.Since(start))
+		if d := time.Since(start); d > stallCounted {
+			db.stalled(d)
+		}
 	}
 	if len(db.view.Load().frozen) < maxFrozen {
 		return nil

@@ -57,11 +57,18 @@ func Settle(ctx context.Context, cfg *Config, table *memtable.Table, high base.L
 	if err := cfg.Sync(ctx, high); err != nil {
 		return nil, none, fmt.Errorf("checkpoint: sync the log through %d: %w", high, err)
 	}
-	segs, readers, err := settle(ctx, cfg, table)
+	out := compaction.NewOutput(compaction.Files{
+		FS: cfg.FS, Dir: cfg.Dir, Store: cfg.Manifest.StoreID(), Next: cfg.Manifest.NextSegment, Writer: cfg.Writer, Reader: cfg.Reader,
+	}, 0)
+	segs, readers, err := settle(ctx, cfg, table, out)
 	if err != nil {
 		return nil, none, fmt.Errorf("checkpoint: %w", err)
 	}
 	if err := cfg.Manifest.Apply(&manifest.Edit{ReplayStart: high + 1, Add: segs}); err != nil {
+		if cfg.Manifest.Err() == nil { // refused
+			out.Abort()
+			return nil, none, fmt.Errorf("checkpoint: %w", err)
+		}
 		// Whether the edit counts the next open will tell: the file stays.
 		for _, r := range readers {
 			r.Close()
@@ -76,10 +83,7 @@ func Settle(ctx context.Context, cfg *Config, table *memtable.Table, high base.L
 
 // settle makes the segment, or none, and opens it: what cannot be opened must
 // not be listed.
-func settle(ctx context.Context, cfg *Config, table *memtable.Table) ([]manifest.Segment, []*segment.Reader, error) {
-	out := compaction.NewOutput(compaction.Files{
-		FS: cfg.FS, Dir: cfg.Dir, Store: cfg.Manifest.StoreID(), Next: cfg.Manifest.NextSegment, Writer: cfg.Writer, Reader: cfg.Reader,
-	}, 0)
+func settle(ctx context.Context, cfg *Config, table *memtable.Table, out *compaction.Output) ([]manifest.Segment, []*segment.Reader, error) {
 	if err := write(ctx, cfg, table, out); err != nil {
 		out.Abort()
 		return nil, nil, err

@@ -41,6 +41,9 @@ import (
 // ErrNone says that a directory holds no manifest.
 var ErrNone = editlog.ErrNone
 
+// ErrClosed says that the manifest was closed. The call did nothing.
+var ErrClosed = editlog.ErrClosed
+
 var kind = editlog.Kind{Prefix: "MANIFEST", File: frame.FileManifest}
 
 // ParseFileName returns the number in a manifest's file name.
@@ -317,7 +320,8 @@ func (m *Manifest) State() State {
 var ErrReadOnly = errors.New("manifest: read only")
 
 // Apply makes an edit durable and proven. After an error nothing more is
-// accepted, and whether the edit counts is known at the next open.
+// accepted, and whether the edit counts is known at the next open; unless Err is
+// nil: then there was no room for the edit on the disk, and nothing has changed.
 func (m *Manifest) Apply(e *Edit) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

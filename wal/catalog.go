@@ -36,7 +36,8 @@ type Catalog interface {
 	LogState() State
 	// EditLog makes an edit durable. When it returns nil the edit is durable
 	// and proven, so that it may be acted on. After an error the outcome is
-	// unknown until the catalog is opened again.
+	// unknown until the catalog is opened again; but if Err is nil then, the edit
+	// was refused, for want of room on the disk, and nothing has changed.
 	EditLog(e *Edit) error
 	// Err returns the error after which no edit is accepted any more, or nil.
 	Err() error

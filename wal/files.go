@@ -176,6 +176,9 @@ func (l *Log) dropRecyclable() {
 func (l *Log) dropSpare() error {
 	f := l.spare
 	if err := l.cat.EditLog(&Edit{Remove: []uint64{f.meta.Number}}); err != nil {
+		if l.cat.Err() == nil { // refused
+			return err
+		}
 		l.poisonWith(err)
 		return l.Err()
 	}
@@ -240,8 +243,12 @@ func (l *Log) makeFile(size int64, zero bool) (*logFile, error) {
 		e.Remove = l.void
 	}
 	if err := l.cat.EditLog(&e); err != nil {
-		// Whether the file is listed the next open will tell: it stays.
 		lf.close()
+		if l.cat.Err() == nil { // refused: nothing has changed
+			l.fsys.Remove(lf.path)
+			return nil, err
+		}
+		// Whether the file is listed the next open will tell: it stays.
 		l.poisonWith(err)
 		return nil, l.Err()
 	}

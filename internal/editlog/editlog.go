@@ -32,6 +32,9 @@ import (
 	"github.com/forebaydb/forebay/wal/frame"
 )
 
+// ErrClosed says that the edit log was closed. The call did nothing.
+var ErrClosed = errors.New("edit log is closed")
+
 // ErrNone says that a directory holds no complete edit log.
 var ErrNone = errors.New("no complete edit log")
 
@@ -251,7 +254,8 @@ func NewWriter(fsys vfs.FS, dir string, k Kind, store [16]byte, from *Loaded, ra
 
 // Append makes one edit durable. snapshot gives the state before the edit; it
 // is called when a new file is begun. When Append returns nil the edit, and its
-// proof, are durable. After an error the writer is poisoned.
+// proof, are durable. After an error the writer is poisoned; unless Err is nil:
+// then there was no room for the edit, and nothing has changed.
 func (w *Writer) Append(edit []byte, snapshot func() []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -263,7 +267,15 @@ func (w *Writer) Append(edit []byte, snapshot func() []byte) error {
 			return w.poison(err)
 		}
 	}
-	if err := w.put(edit); err != nil {
+	built := w.b
+	w.b.Record(w.next, 0, edit, w.next-1, 0)
+	// Zeros end a file wherever they stand: on a full disk this fails while
+	// nothing of the edit is written.
+	if err := w.f.Zero(w.b.Offset(), int64(len(w.b.Bytes()))+frame.BlockAlign); err != nil {
+		w.b = built
+		return fmt.Errorf("%s: no room for an edit: %w", w.kind.Prefix, err)
+	}
+	if err := w.write(); err != nil {
 		return w.poison(err)
 	}
 	return nil
@@ -304,7 +316,7 @@ func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
-		w.err = errors.New("edit log is closed")
+		w.err = ErrClosed
 	}
 	if w.f == nil {
 		return nil
@@ -319,9 +331,8 @@ func (w *Writer) poison(err error) error {
 	return w.err
 }
 
-// put writes and syncs one record, then its mark.
-func (w *Writer) put(rec []byte) error {
-	w.b.Record(w.next, 0, rec, w.next-1, 0)
+// write writes and syncs the record that was built, then its mark.
+func (w *Writer) write() error {
 	if err := w.flush(); err != nil {
 		return err
 	}
@@ -365,7 +376,8 @@ func (w *Writer) rotate(snapshot []byte) error {
 	}
 	w.b.Reset(&head, frame.CodecNone, head.Start(), 0)
 	w.next = 1
-	if err := w.put(snapshot); err != nil {
+	w.b.Record(w.next, 0, snapshot, w.next-1, 0)
+	if err := w.write(); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {

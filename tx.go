@@ -423,7 +423,7 @@ func (tx *Tx) open(lo, hi []byte) (*cursor, error) {
 	if err != nil {
 		return nil, tx.fail(err)
 	}
-	c, err := tx.db.cursor(v, shard, tx.at, lo, hi, tx.own)
+	c, err := tx.db.cursor(v, shard, tx.at, lo, hi, tx.own, tx.seq)
 	if err != nil {
 		return nil, tx.fail(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/forebaydb/forebay/commit"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
+	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/vfs"
 	"github.com/forebaydb/forebay/wal"
 )
@@ -71,7 +72,7 @@ const (
 
 // public turns an error of a room below into one of this package.
 func public(err error) error {
-	if errors.Is(err, wal.ErrClosed) {
+	if errors.Is(err, wal.ErrClosed) || errors.Is(err, manifest.ErrClosed) {
 		return ErrClosed
 	}
 	return err

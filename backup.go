@@ -33,7 +33,8 @@ type BackupInfo struct {
 // What is not settled yet is settled first (Checkpoint). Each segment is copied,
 // made durable, and every byte of the copy verified; damage of the original is a
 // *CorruptionError. The manifest comes last: without it the directory is no store.
-// dir must not exist or be empty. After an error what was copied stays there.
+// dir must not exist or be empty. The copy has no log yet: a LogDir other than dir,
+// with which it is opened, must exist. After an error what was copied stays there.
 // When ctx ends it returns ctx's error.
 func (db *DB) Backup(ctx context.Context, dir string) (BackupInfo, error) {
 	ctx, end, err := db.begin(ctx)

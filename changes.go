@@ -88,6 +88,10 @@ func (db *DB) changes(ctx context.Context, from Position, follow bool) iter.Seq2
 			yield(Change{}, ErrReadOnly)
 			return
 		}
+		if db.shut.Load() {
+			yield(Change{}, ErrClosed)
+			return
+		}
 		t, err := db.log.NewTail(from)
 		if err != nil {
 			yield(Change{}, public(err))
@@ -101,6 +105,8 @@ func (db *DB) changes(ctx context.Context, from Position, follow bool) iter.Seq2
 			ok := true
 			if follow {
 				pos, rec, err = t.Next(ctx)
+			} else if db.shut.Load() { // the files may be somebody else's by now
+				err = ErrClosed
 			} else if err = ctx.Err(); err == nil {
 				pos, rec, ok, err = t.TryNext()
 			}

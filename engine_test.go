@@ -187,6 +187,9 @@ func TestBackupAndChanges(t *testing.T) {
 	require.NoError(t, db.Close())
 	require.ErrorIs(t, db.Pin("follower", 1), forebay.ErrClosed)
 	require.ErrorIs(t, db.Unpin("follower"), forebay.ErrClosed)
+	for _, err := range db.Changes(background, forebay.Position{}) {
+		require.ErrorIs(t, err, forebay.ErrClosed)
+	}
 	db, err = forebay.Open("copy", small(mem))
 	require.NoError(t, err)
 	n = 0

@@ -9,9 +9,10 @@ import (
 
 // counters are figures since Open.
 type counters struct {
-	user, checkpoints, settled        atomic.Int64
-	stalls, stallTime                 atomic.Int64
-	conflicts, corruptions, slowSyncs atomic.Int64
+	user, checkpoints, settled atomic.Int64
+	stalls, stallTime          atomic.Int64
+	conflicts, turns, alone    atomic.Int64
+	corruptions, slowSyncs     atomic.Int64
 }
 
 // Stats are figures of an open store. Counters count since Open.
@@ -51,8 +52,11 @@ type Stats struct {
 	// Snapshots is how many are open, OldestSnapshot the LSN of the oldest.
 	Snapshots      int
 	OldestSnapshot uint64
-	// Conflicts of transactions; Corruptions met by calls; SlowSyncs of the log.
-	Conflicts, Corruptions, SlowSyncs int64
+	// Conflicts of transactions, and how many took turns with others, and ran alone,
+	// because of them.
+	Conflicts, Turns, Alone int64
+	// Corruptions met by calls; SlowSyncs of the log.
+	Corruptions, SlowSyncs int64
 }
 
 // LevelStats are figures of one level.
@@ -93,7 +97,7 @@ func (db *DB) Stats() Stats {
 		Checkpoints: c.checkpoints.Load(), SettledBytes: c.settled.Load(), UserBytes: c.user.Load(),
 		Compactions: db.compact.count.Load(), CompactionRead: db.compact.read.Load(), CompactionWritten: db.compact.written.Load(),
 		WriteRate: db.pacer.Rate(), Stalls: c.stalls.Load(), StallTime: time.Duration(c.stallTime.Load()),
-		Conflicts: c.conflicts.Load(), Corruptions: c.corruptions.Load(), SlowSyncs: c.slowSyncs.Load(),
+		Conflicts: c.conflicts.Load(), Turns: c.turns.Load(), Alone: c.alone.Load(), Corruptions: c.corruptions.Load(), SlowSyncs: c.slowSyncs.Load(),
 	}
 	if !db.readOnly {
 		s.Log = db.log.Stats()

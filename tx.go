@@ -125,6 +125,7 @@ func (db *DB) enterAlone(ctx context.Context) (leave func(), err error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	db.count.alone.Add(1)
 	a := &alone{goroutine: commit.Goroutine(), done: make(chan struct{})}
 	db.alone.Store(a)
 	return func() {
@@ -194,6 +195,7 @@ func (tx *Tx) enterLane(ctx context.Context) error {
 		return err
 	}
 	tx.hold = h
+	tx.db.count.turns.Add(1)
 	if tx.ranges || tx.mode == byItself {
 		if err := h.Drain(ctx); err != nil {
 			return err

@@ -1,5 +1,6 @@
 // Package inspect holds the commands of forebay that look at files and change
-// nothing: wal dump, wal hex, wal stats, manifest dump and recover --explain.
+// nothing: wal dump, wal hex, wal stats, manifest dump, segment dump, find, changes
+// and recover --explain.
 //
 // They open files for reading alone and take no lock, so that they work on a
 // store that another process has open. What they then say is what a crash at
@@ -57,7 +58,7 @@ func usage(format string, args ...any) error {
 	return &ExitError{codeUsage, fmt.Errorf(format, args...)}
 }
 
-// Commands returns the commands of this package: wal, manifest and recover.
+// Commands returns the commands of this package.
 func Commands() []*cobra.Command { return commands(vfs.OS()) }
 
 // tool is what the commands share.
@@ -69,7 +70,9 @@ func commands(fsys vfs.FS) []*cobra.Command {
 	wal.AddCommand(t.dumpCommand(), t.hexCommand(), t.statsCommand())
 	manifest := &cobra.Command{Use: "manifest", Short: "Look into the list of what is live: dump"}
 	manifest.AddCommand(t.manifestCommand())
-	all := []*cobra.Command{wal, manifest, t.recoverCommand()}
+	segment := &cobra.Command{Use: "segment", Short: "Look into segments: dump"}
+	segment.AddCommand(t.segmentCommand())
+	all := []*cobra.Command{wal, manifest, segment, t.recoverCommand(), t.findCommand()}
 	for _, c := range all {
 		c.SilenceUsage = true
 		c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ExitError{codeUsage, err} })
@@ -167,7 +170,7 @@ func plural[N int | int64 | uint64](n N, word string) string {
 	if n == 1 {
 		return "1 " + word
 	}
-	if strings.HasSuffix(word, "y") {
+	if strings.HasSuffix(word, "y") && !strings.HasSuffix(word, "ey") {
 		return fmt.Sprintf("%d %sies", n, strings.TrimSuffix(word, "y"))
 	}
 	return fmt.Sprintf("%d %ss", n, word)

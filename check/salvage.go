@@ -450,36 +450,32 @@ func (v *salvager) replay(rep *replay) error {
 		// Whether what is between was settled, and its files released, nobody says.
 		at = slices.IndexFunc(st, func(s stretch) bool { return s.first > v.from })
 	}
-	hole := at < 0
-	for i := range st {
-		from := max(v.from, st[i].first)
-		if i == at && v.heal {
-			from = st[i].first
-		}
-		switch {
-		case i < at || st[i].last < from:
-			continue
-		case hole && !v.cfg.BeyondHoles:
-			v.out.Skipped += st[i].last - from + 1
-			continue
-		}
-		if i == at {
+	for i := max(at, 0); i < len(st); i++ {
+		hole, from := i != at, max(v.from, st[i].first)
+		if !hole {
+			if v.heal {
+				from = st[i].first
+			}
 			v.first, v.last = from, from-1
 		}
-		var err error
-		if hole, err = v.applyStretch(rep, &st[i], from, hole); err != nil {
-			return err
+		switch {
+		case st[i].last < from:
+		case hole && !v.cfg.BeyondHoles:
+			v.out.Skipped += st[i].last - from + 1
+		default:
+			if err := v.applyStretch(rep, &st[i], from, hole); err != nil {
+				return err
+			}
 		}
-		hole = true
 	}
 	v.out.Commits, v.out.Through = rep.count, max(v.from-1, v.last)
 	return nil
 }
 
-// applyStretch applies a stretch from from on. A record that is no batch is a hole
-// in it. It says whether there was one, or hole was true.
-func (v *salvager) applyStretch(rep *replay, st *stretch, from base.LSN, hole bool) (bool, error) {
-	err := v.each(st, from, func(p *piece, off int64, lsn base.LSN, rec []byte) error {
+// applyStretch applies a stretch from from on, behind a hole or not. A record that
+// is no batch is a hole, too.
+func (v *salvager) applyStretch(rep *replay, st *stretch, from base.LSN, hole bool) error {
+	return v.each(st, from, func(p *piece, off int64, lsn base.LSN, rec []byte) error {
 		if hole && !v.cfg.BeyondHoles {
 			v.out.Skipped++
 			return nil
@@ -496,7 +492,6 @@ func (v *salvager) applyStretch(rep *replay, st *stretch, from base.LSN, hole bo
 		v.beyond = v.beyond || hole
 		return err
 	})
-	return hole, err
 }
 
 // ignoredLogs are log files that do not count.

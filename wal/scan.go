@@ -215,8 +215,12 @@ func (s *scan) open() error {
 				l.head.Kind, l.head.Number, l.head.Salt, l.head.Epoch, m.Number, m.Salt, m.Epoch)
 		}
 		if m.Retained {
+			sp := span{meta: m, first: m.First, last: m.Last, hash: m.Hash, index: m.Index, keep: m.Keep, size: l.size}
+			if sp.copies, sp.copyEpoch, err = s.copied(l); err != nil {
+				return err
+			}
 			at, _ := slices.BinarySearchFunc(s.spans, m.First, func(a span, lsn LSN) int { return cmp.Compare(a.first, lsn) })
-			s.spans = slices.Insert(s.spans, at, span{meta: m, first: m.First, last: m.Last, hash: m.Hash, index: m.Index, keep: m.Keep, size: l.size})
+			s.spans = slices.Insert(s.spans, at, sp)
 			continue
 		}
 		s.r.Reset(l.f, l.size, l.head)
@@ -235,6 +239,24 @@ func (s *scan) open() error {
 		}
 	}
 	return nil
+}
+
+// copied returns how far a retained file holds copies, and of which epoch: the
+// catalog does not say. That its link is damaged is for its readers to find.
+func (s *scan) copied(l *listed) (last LSN, epoch uint64, err error) {
+	s.r.Reset(l.f, l.size, l.head)
+	fr, _, err := s.r.Next()
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s: %w", l.path, err)
+	}
+	if fr == nil || fr.Kind != frame.KindLink {
+		return 0, 0, nil
+	}
+	link, err := frame.DecodeLink(fr.Payload)
+	if err != nil || link.Copies == link.Kept {
+		return 0, 0, nil
+	}
+	return link.Copies, link.CopyEpoch, nil
 }
 
 // strangers looks at log files that the catalog does not list. One of another

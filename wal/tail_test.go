@@ -172,6 +172,32 @@ func TestTailReturnsNothingThatWasCut(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
+// TestPositionOfACopyOutlivesItsFile: records that an open copied keep their
+// epoch, also when the file of the copies is retained for a pin and another open
+// has come since.
+func TestPositionOfACopyOutlivesItsFile(t *testing.T) {
+	mem := vfs.NewMem()
+	l, _ := openAll(t, testOptions(mem))
+	for i := 1; i <= 6; i++ {
+		put(t, l, wal.Durable, fmt.Sprint("old ", i))
+	}
+	at := l.DurablePosition()
+	require.Equal(t, wal.Position{Epoch: 1, LSN: 6}, at)
+	for lsn := wal.LSN(8); lsn <= 16; lsn += 2 {
+		require.NoError(t, l.Pin("reader", at.LSN))
+		mem = mem.Snapshot() // a crash of the process: the last group has no mark
+		require.NoError(t, l.Close())
+		l, _ = openAll(t, testOptions(mem))
+		require.Equal(t, at, wal.Position{Epoch: l.EpochAt(6), LSN: 6}, "before LSN %d", lsn)
+		put(t, l, wal.Durable, fmt.Sprint("new ", lsn-1))
+		put(t, l, wal.Durable, fmt.Sprint("new ", lsn))
+		require.NoError(t, l.TruncateFront(lsn))
+		require.Equal(t, at, wal.Position{Epoch: l.EpochAt(6), LSN: 6})
+		next(t, newTail(t, l, at), 7)
+	}
+	require.NoError(t, l.Close())
+}
+
 // gated runs fn while one call of a reader, the k-th of a kind on log files,
 // waits, and returns what the reader then said.
 func gated(t *testing.T, in *vfs.Injector, call vfs.Call, k int, tail *wal.Tail, fn func()) (string, error) {

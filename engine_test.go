@@ -210,3 +210,21 @@ func TestBackupAndChanges(t *testing.T) {
 	require.ErrorIs(t, db.Put([]byte("x"), nil), forebay.ErrReadOnly)
 	require.NoError(t, db.Close())
 }
+
+// TestCheckpointOfNothing: commits without operations are durable behind a
+// checkpoint, and a backup holds them.
+func TestCheckpointOfNothing(t *testing.T) {
+	db := openSmall(t, vfs.NewMem())
+	defer db.Close()
+	require.NoError(t, db.Put([]byte("a"), nil))
+	for range 3 {
+		require.NoError(t, db.Apply(db.NewBatch(), forebay.Buffered))
+		require.NoError(t, db.Checkpoint(background))
+		require.Equal(t, db.LastLSN(), db.DurableLSN())
+	}
+	require.NoError(t, db.Apply(db.NewBatch(), forebay.Buffered))
+	info, err := db.Backup(background, "copy")
+	require.NoError(t, err)
+	require.Equal(t, db.LastLSN(), info.At.LSN)
+	require.Equal(t, 1, info.Segments)
+}

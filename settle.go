@@ -33,8 +33,11 @@ func (db *DB) apply(lsn base.LSN, record []byte) error {
 	if err != nil {
 		return err
 	}
-	active := db.view.Load().active
+	active, watched := db.view.Load().active, db.gap.on.Load()
 	for r.Next() {
+		if watched && r.Kind() == base.KindPut {
+			db.gap.put(r.Key())
+		}
 		if r.Kind() == base.KindRangeDelete {
 			err = active.AddRangeDelete(lsn, r.Key(), r.Value())
 		} else {
@@ -285,9 +288,10 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 	}
 	var err error
 	if xerr := db.log.Exclusive(func() {
-		if v := db.view.Load(); v.active.Len() > 0 || v.active.RangeLen() > 0 {
+		// A commit that did nothing is durable behind it, too.
+		if last := db.log.LastLSN(); last > db.view.Load().high() {
 			db.mu.Lock()
-			db.freeze(db.log.LastLSN())
+			db.freeze(last)
 			db.mu.Unlock()
 		}
 	}); xerr != nil {

@@ -50,6 +50,14 @@ type segmentFile struct {
 	gone atomic.Bool
 }
 
+// high returns the LSN behind which the active memtable begins.
+func (v *view) high() base.LSN {
+	if len(v.frozen) > 0 {
+		return v.frozen[0].high
+	}
+	return v.settled
+}
+
 // tables calls each for every segment.
 func (v *view) tables(each func(*table)) {
 	for _, t := range v.zero {

@@ -141,6 +141,28 @@ func surveyVersions(r *rand.Rand, n int) []version {
 	return slices.DeleteFunc(vs, func(v version) bool { return v.lsn >= base.OwnLSN })
 }
 
+// TestSurveyOfAFileThatIsCut: at each length, what is gone is told.
+func TestSurveyOfAFileThatIsCut(t *testing.T) {
+	r := surveyRand(t)
+	vs := slices.DeleteFunc(surveyVersions(r, 40), func(v version) bool { return len(v.value) > 200 })
+	dels := []base.RangeDelete{{Lo: []byte("a"), Hi: []byte("c"), LSN: 9}}
+	b, _ := buildDels(t, testID, WriterOptions{BlockSize: 256}, vs, dels)
+	places, _ := blockVersions(t, b)
+	for n := range len(b) {
+		m, got := surveyed(t, b[:n])
+		require.NotEmpty(t, m.Lost)
+		require.False(t, m.Finished)
+		require.True(t, slices.Equal(vs[:len(got)], got))
+		told := func(what ...string) bool {
+			return slices.ContainsFunc(m.Lost, func(l Part) bool { return slices.Contains(what, l.What) })
+		}
+		whole := uint64(n) >= places[len(places)-1].end()
+		require.Equal(t, whole, len(got) == len(vs))
+		require.True(t, whole || told("data", "unknown"), "at %d of %d: %+v", n, len(b), m.Lost)
+		require.True(t, m.Dels.Len() > 0 || told("range deletes", "unknown"), "at %d of %d: %+v", n, len(b), m.Lost)
+	}
+}
+
 func TestSurveySeeks(t *testing.T) {
 	r := surveyRand(t)
 	b, _ := build(t, testID, WriterOptions{BlockSize: 256}, surveyVersions(r, 300))

@@ -17,14 +17,18 @@ import (
 func (v *surveyor) unfinished() {
 	size, from := v.m.size, uint64(0)
 	blocks := v.walk(0, size)
+	var last found
+	if n := len(blocks); n > 0 {
+		last = blocks[n-1]
+	}
 	body := size // where the footer begins, if it is what is left
-	if n := len(blocks); n > 0 && size-blocks[n-1].end() == footerSize {
-		body = blocks[n-1].end()
+	if size-last.end() == footerSize {
+		body = last.end()
 	}
 	what := "unknown"
 	if i := slices.IndexFunc(blocks, func(b found) bool { return b.kind == kindIndex }); i >= 0 {
 		if x := v.indexIn(blocks[i]); x != nil {
-			if what = "range deletes"; size >= footerSize && blocks[len(blocks)-1].end() <= size-footerSize {
+			if what = "range deletes"; size >= footerSize && last.end() <= size-footerSize {
 				body = size - footerSize
 			}
 			v.indexed(x)
@@ -52,7 +56,13 @@ func (v *surveyor) unfinished() {
 		}
 	}
 	v.m.Dels = rangedel.New(dels)
-	v.lose(body, size-body, "footer", v.footErr)
+	if last.kind == kindProps || last.end() < body { // what was there is told
+		what = "footer"
+	}
+	p := v.lose(body, size-body, what, v.footErr)
+	if what == "unknown" && v.m.Count > 0 { // The file was cut where a block ended.
+		p.Lo = bytes.Clone(v.lastKey)
+	}
 }
 
 // indexIn decodes an index that was found, nil when it does not hold together.

@@ -19,7 +19,7 @@ type Reads struct {
 	keys   []byte // of the points, one behind the other
 	// index is a point of each hash; empty while there are few points.
 	index map[uint64]int32
-	// mixed: some points do not hold at at, or share a hash.
+	// mixed: some points may not hold at at, and some share a hash.
 	mixed  bool
 	ranges []keyRange
 }
@@ -115,7 +115,7 @@ func (r *Reads) Recheck(now base.LSN, key func(key []byte, at base.LSN) bool, sp
 	for i := range r.points {
 		r.points[i].from = nil
 	}
-	r.at = now
+	r.at, r.mixed = now, false // two with one hash are now as good as one
 	return true
 }
 

@@ -102,18 +102,23 @@ func (p *Pipeline) WaitVisible(ctx context.Context, lsn base.LSN) error {
 	}
 }
 
-// barrier waits for all that was ordered before it.
-func (p *Pipeline) barrier(ctx context.Context, lsn base.LSN) error {
+// Barrier returns when all that was ordered before it is visible, or was refused.
+func (p *Pipeline) Barrier(ctx context.Context) error {
 	r := &wal.Request{Level: wal.Buffered}
-	err := p.log.Submit(r)
-	if err == nil {
-		err = p.log.Wait(ctx, r)
+	if err := p.log.Submit(r); err != nil {
+		return err
 	}
+	if err := p.log.Wait(ctx, r); err != nil {
+		return err
+	}
+	return p.failure()
+}
+
+// barrier is Barrier for who needs no more than lsn to be visible.
+func (p *Pipeline) barrier(ctx context.Context, lsn base.LSN) error {
+	err := p.Barrier(ctx)
 	if p.Visible() >= lsn {
 		return nil
-	}
-	if err == nil {
-		err = p.failure()
 	}
 	if err == nil {
 		err = fmt.Errorf("commit: LSN %d was never applied", lsn)

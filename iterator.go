@@ -38,7 +38,7 @@ func (r Reader) NewIterator(opts *IterOptions) *Iterator {
 		}
 	}
 	it := r.newIterator(lo, hi)
-	if it.c != nil {
+	if it.c != nil && it.c.seen == nil { // a transaction closes what is left open, by itself
 		c := it.c
 		it.cleanup = c.db.leaks(it, "an iterator", func() { c.close() })
 	}

@@ -2,6 +2,7 @@ package forebay
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -39,15 +40,22 @@ func (s *spaces) defaults(db *DB) *Keyspace {
 	return ks
 }
 
-// handle returns the handle of an id, whether the keyspace exists or not.
+func newKeyspace(db *DB, id uint64, name string) *Keyspace {
+	ks := &Keyspace{db: db, id: id, name: name}
+	ks.Reader = Reader{from: db, prefix: prefixOf(id), check: ks.exists}
+	return ks
+}
+
+// handle returns the handle of an id, whether the keyspace exists or not. That of
+// a keyspace that was dropped is forgotten when nobody sees the name any more: who
+// then comes with its id gets another one, and must look at the name again.
 func (s *spaces) handle(db *DB, id uint64, name string) *Keyspace {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ks := s.byID[id]; ks != nil && ks.name == name {
 		return ks
 	}
-	ks := &Keyspace{db: db, id: id, name: name}
-	ks.Reader = Reader{from: db, prefix: prefixOf(id), check: ks.exists}
+	ks := newKeyspace(db, id, name)
 	if s.byID == nil {
 		s.byID, s.named = map[uint64]*Keyspace{}, map[string]*Keyspace{}
 	}
@@ -91,31 +99,38 @@ func (ks *Keyspace) mayWrite() error {
 // commit at the default level, when there is none. A store that is open for
 // reading only returns ErrNoKeyspace then.
 func (db *DB) Keyspace(name string) (*Keyspace, error) {
-	if ks := db.spaces.get(name); ks != nil {
-		return ks, nil
-	}
 	if err := keyspace.CheckName(name); err != nil {
 		return nil, fmt.Errorf("forebay: %w", err)
 	}
-	id, err := lookUp(db, name)
-	if err != nil && !(errors.Is(err, ErrNoKeyspace) && !db.readOnly) {
-		return nil, err
-	}
-	if err == nil {
+	for {
+		if ks := db.spaces.get(name); ks != nil {
+			return ks, nil
+		}
+		id, err := lookUp(db, name)
+		if errors.Is(err, ErrNoKeyspace) && !db.readOnly {
+			err = db.Update(func(tx *Tx) error {
+				_, err := tx.keyspace(name)
+				return err
+			})
+			if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
 		ks := db.spaces.handle(db, id, name)
+		if now, err := lookUp(db, name); err != nil || now != id {
+			continue
+		}
 		if !ks.ending.Load() {
 			return db.spaces.know(ks), nil
 		}
+		// It is being dropped, which a write may have told already.
+		if err := db.pipe.Barrier(context.Background()); err != nil {
+			return nil, public(err)
+		}
 	}
-	var ks *Keyspace
-	if err := db.Update(func(tx *Tx) error {
-		s, err := tx.Keyspace(name)
-		ks = s.ks
-		return err
-	}); err != nil {
-		return nil, err
-	}
-	return db.spaces.know(ks), nil
 }
 
 // lookUp finds the id of a name, or returns ErrNoKeyspace.

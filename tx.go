@@ -23,10 +23,13 @@ type Tx struct {
 	batch   Batch
 	own     *memtable.Table // what it wrote, for its own reads; nil: nothing
 	seq     base.LSN        // of the last own write
-	reads   commit.Reads
+	reads   *commit.Reads
+	ctx     context.Context
+	ahead   bool // it read what others in the lane are about to write
 	at      base.LSN
 	cursors []*cursor
-	drops   *Keyspace // the keyspace that it drops, or nil
+	spaces  []*Keyspace // of this attempt
+	drops   *Keyspace   // the keyspace that it drops, or nil
 
 	mode   mode
 	hold   *commit.Hold // the lane, or nil
@@ -85,7 +88,7 @@ func (db *DB) UpdateLevel(ctx context.Context, level Level, fn func(tx *Tx) erro
 	defer db.readers.lift(ticket)
 	db.pipe.Begin()
 	defer db.pipe.End()
-	tx := &Tx{db: db}
+	tx := &Tx{db: db, ctx: ctx, reads: new(commit.Reads)}
 	tx.Reader = Reader{from: tx, prefix: defaultPrefix}
 	tx.Writer = Writer{b: &tx.batch}
 	tx.batch.own = tx.wrote
@@ -167,8 +170,10 @@ func (tx *Tx) attempt(ctx context.Context, level Level, fn func(tx *Tx) error) (
 	ferr := fn(tx)
 	tx.closeIterators()
 	switch {
-	case tx.err != nil: // whatever fn made of it
+	case errors.Is(tx.err, ErrConflict): // whatever fn made of it
 		return tx.err
+	case tx.err != nil:
+		return tx.finish(ctx, nil, Buffered, tx.err)
 	case ferr != nil:
 		return tx.finish(ctx, nil, Buffered, ferr)
 	case tx.batch.Len() == 0:
@@ -181,6 +186,10 @@ func (tx *Tx) attempt(ctx context.Context, level Level, fn func(tx *Tx) error) (
 func (tx *Tx) reset() {
 	tx.batch.Reset()
 	tx.own, tx.seq, tx.err, tx.drops = nil, base.OwnLSN, nil, nil
+	for _, ks := range tx.spaces { // it may have been made by that attempt
+		ks.ending.Store(true)
+	}
+	tx.spaces, tx.ahead = nil, false
 	tx.at = tx.db.pipe.Applied()
 	tx.reads.Reset(tx.at)
 }
@@ -217,72 +226,95 @@ func (tx *Tx) leave() {
 // finish commits an attempt, with a nil record one that writes nothing, and
 // returns result if nothing else is to be said.
 func (tx *Tx) finish(ctx context.Context, rec []byte, level Level, result error) error {
-	db := tx.db
 	if rec == nil {
-		if tx.reads.Empty() {
-			return result
-		}
-		if tx.hold == nil || tx.hold.Clean() {
-			// It saw one state, that at tx.at.
-			tx.leave()
-			if err := db.pipe.WaitVisible(ctx, tx.at); err != nil {
-				return errors.Join(result, err)
-			}
-			return result
-		}
+		return tx.seen(ctx, result)
 	}
 	guard, err := tx.guard()
 	if err != nil {
 		return err
 	}
-	err = tx.submit(ctx, rec, level, guard)
-	for errors.Is(err, commit.ErrStale) {
+	switch err := tx.order(ctx, rec, level, guard); {
+	case err == nil:
+		tx.db.count.user.Add(int64(len(rec)))
+		return result
+	case errors.Is(err, ErrFull):
+		tx.db.relieve()
+		return tx.seen(ctx, err)
+	case errors.Is(err, ErrKeyspaceDropped):
+		return tx.seen(ctx, err)
+	default:
+		return err
+	}
+}
+
+// seen returns result when what was read, if it was not in vain, is visible.
+func (tx *Tx) seen(ctx context.Context, result error) error {
+	if tx.reads.Empty() {
+		return result
+	}
+	var err error
+	if tx.ahead {
+		err = tx.order(ctx, nil, Buffered, nil)
+	} else { // it saw one state
+		tx.leave()
+		err = tx.db.pipe.WaitVisible(ctx, tx.reads.At())
+	}
+	switch {
+	case err == nil || errors.Is(result, err):
+		return result
+	case errors.Is(err, ErrConflict):
+		return err
+	}
+	return errors.Join(result, err)
+}
+
+// maxStale is how often a transaction is looked at in the tables before it begins
+// again: writers may be faster than that, and in the end it will run alone.
+const maxStale = 4
+
+// order gives the attempt to the leader, and waits.
+func (tx *Tx) order(ctx context.Context, rec []byte, level Level, guard func() error) error {
+	err := tx.submit(ctx, rec, level, guard)
+	for n := 0; errors.Is(err, commit.ErrStale); n++ {
+		if n == maxStale {
+			return errAgain
+		}
 		if err = tx.recheck(); err == nil {
 			err = tx.submit(ctx, rec, level, guard)
 		}
 	}
-	if err != nil || rec == nil {
-		if errors.Is(err, ErrFull) {
-			db.relieve()
-		}
-		if err == nil {
-			err = result
-		}
-		return err
-	}
-	db.count.user.Add(int64(len(rec)))
-	return nil
+	return err
 }
 
 func (tx *Tx) submit(ctx context.Context, rec []byte, level Level, guard func() error) error {
 	if tx.hold == nil {
 		// Wait must not end before the commit does: rec and reads belong to it.
 		if ctx.Done() == nil {
-			_, err := tx.db.pipe.CommitTx(rec, level, &tx.reads, guard)
+			_, err := tx.db.pipe.CommitTx(rec, level, tx.reads, guard)
 			return err
 		}
 		rec = slices.Clone(rec)
-		c, err := tx.db.pipe.SubmitTx(rec, level, &tx.reads, guard)
+		c, err := tx.db.pipe.SubmitTx(rec, level, tx.reads, guard)
 		if err != nil {
 			return err
 		}
 		err = c.Wait(ctx)
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			tx.reads = commit.Reads{} // it is the commit's now
+			tx.reads = new(commit.Reads) // the commit keeps the one it has
 		}
 		return err
 	}
 	if rec != nil {
 		rec = append(make([]byte, 0, len(rec)), rec...) // others in the lane read it
 	}
-	c, err := tx.hold.Submit(rec, level, &tx.reads, guard)
+	c, err := tx.hold.Submit(rec, level, tx.reads, guard)
 	tx.leave()
 	if err != nil {
 		return err
 	}
 	err = c.Wait(ctx)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		tx.reads = commit.Reads{}
+		tx.reads = new(commit.Reads)
 	}
 	return err
 }
@@ -329,6 +361,7 @@ func (tx *Tx) recheck() error {
 		}
 		return ErrConflict
 	}
+	tx.ahead = false // what it read from others is in the tables
 	return nil
 }
 
@@ -380,15 +413,17 @@ func (tx *Tx) get(key []byte) ([]byte, bool, error) {
 		}
 	}
 	db := tx.db
-	if tx.hold == nil && tx.mode == optimistic && tx.reads.Empty() && db.pipe.Hot(key) {
-		// Many want this key: take turns from the start.
-		if err := tx.enterLane(context.Background()); err != nil {
+	if tx.hold == nil && tx.mode == optimistic && tx.reads.Empty() && len(tx.cursors) == 0 && db.pipe.Hot(key) {
+		// Many want this key: take turns from the start. A cursor would go on at
+		// the LSN of before.
+		if err := tx.enterLane(tx.ctx); err != nil && !errors.Is(err, ErrNested) {
 			return nil, false, tx.fail(err)
 		}
 	}
 	if tx.hold != nil {
 		if value, kind, from, ok := tx.hold.Get(key); ok {
 			tx.reads.KeyFrom(key, from)
+			tx.ahead = true
 			return value, kind == base.KindPut, nil
 		}
 	}
@@ -415,7 +450,7 @@ func (tx *Tx) open(lo, hi []byte) (*cursor, error) {
 		if !tx.reads.Empty() {
 			return nil, tx.fail(errAgain) // the next attempt waits before it reads
 		}
-		if err := tx.hold.Drain(context.Background()); err != nil {
+		if err := tx.hold.Drain(tx.ctx); err != nil {
 			return nil, tx.fail(err)
 		}
 		tx.at = tx.hold.At()
@@ -460,20 +495,37 @@ type Space struct {
 }
 
 // Keyspace returns the keyspace with a name of 1 to 255 bytes, inside of the
-// transaction, which makes it when there is none.
+// transaction, which makes it when there is none. The Space is of this call of the
+// transaction's function, and not of the next.
 func (tx *Tx) Keyspace(name string) (Space, error) {
 	if err := keyspace.CheckName(name); err != nil {
 		return Space{}, fmt.Errorf("forebay: %w", err)
 	}
+	ks, err := tx.keyspace(name)
+	if err != nil {
+		return Space{}, err
+	}
+	return Space{Reader{from: tx, prefix: ks.prefix}, Writer{&tx.batch, ks}}, nil
+}
+
+// keyspace returns a handle of the transaction's own. That the keyspace was not
+// dropped meanwhile is validated: its name was read.
+func (tx *Tx) keyspace(name string) (*Keyspace, error) {
 	id, err := lookUp(tx, name)
 	if errors.Is(err, ErrNoKeyspace) {
 		id, err = tx.create(name)
 	}
 	if err != nil {
-		return Space{}, err
+		return nil, err
 	}
-	ks := tx.db.spaces.handle(tx.db, id, name)
-	return Space{Reader{from: tx, prefix: ks.prefix}, Writer{&tx.batch, ks}}, nil
+	for _, ks := range tx.spaces {
+		if ks.id == id {
+			return ks, nil
+		}
+	}
+	ks := newKeyspace(tx.db, id, name)
+	tx.spaces = append(tx.spaces, ks)
+	return ks, nil
 }
 
 // create gives the next id to a name.

@@ -33,7 +33,7 @@ import (
 //	(the log's leadership and locks: see package wal)
 //	(the manifest's lock)
 //	mu          guards the replacing of view, and closed, settling, failure
-//	readers.mu, spaces.mu, bgMu, events.mu, the pacer's: leaves
+//	readers.mu, gap.mu, spaces.mu, bgMu, events.mu, the pacer's: leaves
 //
 // No lock is held while user code runs.
 type DB struct {
@@ -52,6 +52,7 @@ type DB struct {
 
 	view    atomic.Pointer[view]
 	readers readers
+	gap     gap
 	spaces  spaces
 	space   *Keyspace // the default one
 	shut    atomic.Bool

@@ -87,7 +87,7 @@ func (it *Iterator) First() bool {
 		return false
 	}
 	it.c.look(it.lo)
-	return it.forward(it.c.First())
+	return it.forward(it.c.seekGE(it.lo, it.hi))
 }
 
 // Last moves to the last key.
@@ -106,7 +106,7 @@ func (it *Iterator) SeekGE(key []byte) bool {
 	}
 	stored := it.stored(key)
 	it.c.look(stored)
-	return it.forward(it.c.SeekGE(stored))
+	return it.forward(it.c.seekGE(stored, it.hi))
 }
 
 // SeekLT moves to the last key before key, which it does not keep.

@@ -33,6 +33,8 @@ type cursor struct {
 	// v was entered by shard, and is left when the iterator is closed.
 	v     *view
 	shard int
+	lsn   base.LSN
+	own   bool // a transaction's own writes are in it
 	shut  bool
 	// seen, if not nil, is told of each [lo, hi), a stretch of stored keys all
 	// of which has been looked at. It does not keep them. The stretch of the
@@ -49,6 +51,23 @@ func (c *cursor) look(at []byte) {
 		c.looking = true
 		c.from, c.to = append(c.from[:0], at...), append(c.to[:0], at...)
 	}
+}
+
+// seekGE moves to the first key at or behind key, over what is known to be empty,
+// and remembers what it had to pass.
+func (c *cursor) seekGE(key, hi []byte) bool {
+	if c.own {
+		return c.SeekGE(key)
+	}
+	g := &c.db.gap
+	ok := c.SeekGE(g.from(key, c.lsn))
+	if c.Skipped() >= gapVersions && c.Err() == nil {
+		if ok {
+			hi = c.Key()
+		}
+		g.note(key, hi, c.lsn, c.db.LastLSN)
+	}
+	return ok
 }
 
 // tell notes the stretch as read.
@@ -217,7 +236,7 @@ func (db *DB) cursor(v *view, shard int, lsn base.LSN, lo, hi []byte, own *memta
 		v.gate.exit(shard)
 		return nil, db.seen(err)
 	}
-	return &cursor{Visible: merge.NewReader(sources, lsn, lo, hi), db: db, v: v, shard: shard}, nil
+	return &cursor{Visible: merge.NewReader(sources, lsn, lo, hi), db: db, v: v, shard: shard, lsn: lsn, own: own != nil}, nil
 }
 
 // Get is Reader.Get of the default keyspace.

@@ -38,6 +38,7 @@ type Visible struct {
 	value   []byte
 	version base.LSN
 	passed  []byte // forward: a key whose remaining versions are passed over
+	skipped int    // forward: versions that were not shown since it was placed
 }
 
 // NewVisible returns an iterator over what a reader at lsn sees of it, within
@@ -119,8 +120,12 @@ func (v *Visible) Prev() bool {
 }
 
 func (v *Visible) start(reverse bool) {
-	v.reverse, v.valid, v.err = reverse, false, nil
+	v.reverse, v.valid, v.err, v.skipped = reverse, false, nil, 0
 }
+
+// Skipped returns how many versions a forward walk has passed without showing
+// them since it was last placed.
+func (v *Visible) Skipped() int { return v.skipped }
 
 // end says that the walk is over, because it ended or because it failed.
 func (v *Visible) end() bool {
@@ -142,7 +147,7 @@ func (v *Visible) forward(ok bool) bool {
 			v.valid = false
 			return false
 		}
-		switch {
+		switch v.skipped++; {
 		case v.hidden(v.it.LSN()):
 			if steps++; steps < stepMax {
 				ok = v.it.Next()
@@ -155,6 +160,7 @@ func (v *Visible) forward(ok bool) bool {
 			v.passed = append(v.passed[:0], key...)
 			ok = v.pass()
 		default:
+			v.skipped--
 			v.valid = true
 			return true
 		}
@@ -165,6 +171,7 @@ func (v *Visible) forward(ok bool) bool {
 // pass moves v.it, which stands on a version of v.passed, to the next key.
 func (v *Visible) pass() bool {
 	for range stepMax {
+		v.skipped++
 		if !v.it.Next() {
 			return false
 		}

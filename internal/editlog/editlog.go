@@ -9,10 +9,10 @@
 //   - An edit pays twice: it is written and synced, and then a mark with its
 //     number is written and synced. Only then may it be acted on. So damage to
 //     an edit that was acted on is always proven, never taken for a torn tail.
-//   - Rotation: the new file gets snapshot, sync, mark, sync; its directory is
-//     synced; the old file is removed and the directory synced again; only then
-//     comes the first new edit. A crash leaves one file or two that say the
-//     same.
+//   - Rotation: the new file is made and its directory synced; it gets snapshot,
+//     sync, mark, sync; the old file is removed and the directory synced again;
+//     only then comes the first new edit. A crash leaves one file or two that say
+//     the same, and what a mark proves has its name for good.
 //   - Any error of a write or a sync poisons the writer.
 package editlog
 
@@ -371,6 +371,10 @@ func (w *Writer) rotate(snapshot []byte) error {
 		w.f.Close()
 	}
 	w.f, w.number = f, head.Number
+	// The mark proves what is before it: by then the file has its name for good.
+	if err := w.fsys.SyncDir(w.dir); err != nil {
+		return err
+	}
 	if _, err := f.WriteAt(head.Encode(), 0); err != nil {
 		return err
 	}
@@ -381,9 +385,6 @@ func (w *Writer) rotate(snapshot []byte) error {
 		return err
 	}
 	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := w.fsys.SyncDir(w.dir); err != nil {
 		return err
 	}
 	w.rotateAt = w.b.Offset() + max(rotateSize, 4*int64(len(snapshot)))

@@ -433,3 +433,33 @@ func FuzzLoad(f *testing.F) {
 		require.Equal(t, s.state, again)
 	})
 }
+
+// TestProvenHasAName kills the process behind every change, and then cuts the
+// power: what an open took for proven, and so left as it was, must still be there,
+// its name included.
+func TestProvenHasAName(t *testing.T) {
+	mem := vfs.NewMem()
+	proven := 0
+	mem.OnIO(func(op vfs.Op) {
+		killed := mem.Snapshot()
+		want, loaded, err := load(killed)
+		if err != nil || loaded.Dirty {
+			return
+		}
+		proven++
+		for _, f := range []vfs.Fate{vfs.Lost, vfs.Kept} {
+			disk := killed.PowerCut(func(_ int, u vfs.Unit) vfs.Fate {
+				if u.Kind == vfs.SectorUnit {
+					return f
+				}
+				return vfs.Lost
+			})
+			got, _, err := load(disk)
+			require.NoError(t, err, "behind %s, %v", op.Call, f)
+			require.Equal(t, want, got)
+		}
+	})
+	_, err := script(mem, func(int) {})
+	require.NoError(t, err)
+	require.Positive(t, proven)
+}

@@ -96,7 +96,7 @@ func TestReadingChangesNothing(t *testing.T) {
 }
 
 // readers are command lines that open a store for reading alone.
-var readers = []string{"get DIR a", "get DIR u --keyspace users", "scan DIR", "stats DIR", "stats DIR --keyspace users", "export DIR -", "keyspaces DIR", "find DIR a", "find DIR u --keyspace users"}
+var readers = []string{"get DIR a", "get DIR u --keyspace users", "scan DIR", "stats DIR", "stats DIR --keyspace users", "export DIR -", "keyspaces DIR", "find DIR a", "changes DIR", "find DIR u --keyspace users"}
 
 // listing is names, contents and times of what is in a directory.
 func listing(t *testing.T, dir string) map[string]string {

@@ -72,7 +72,7 @@ func commands(fsys vfs.FS) []*cobra.Command {
 	manifest.AddCommand(t.manifestCommand())
 	segment := &cobra.Command{Use: "segment", Short: "Look into segments: dump"}
 	segment.AddCommand(t.segmentCommand())
-	all := []*cobra.Command{wal, manifest, segment, t.recoverCommand(), t.findCommand()}
+	all := []*cobra.Command{wal, manifest, segment, t.recoverCommand(), t.findCommand(), t.changesCommand()}
 	for _, c := range all {
 		c.SilenceUsage = true
 		c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &ExitError{codeUsage, err} })

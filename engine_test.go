@@ -228,3 +228,38 @@ func TestCheckpointOfNothing(t *testing.T) {
 	require.Equal(t, db.LastLSN(), info.At.LSN)
 	require.Equal(t, 1, info.Segments)
 }
+
+// TestRefusedAtTheEndOfALogFile: a commit that is refused where the next log file
+// would begin leaves the log as it was.
+func TestRefusedAtTheEndOfALogFile(t *testing.T) {
+	for _, mechanism := range []forebay.Mechanism{forebay.Fdatasync, forebay.DirectDSync} {
+		mem := vfs.NewMem()
+		opts := small(mem)
+		opts.LogAlign, opts.LogFileSize, opts.Mechanism = 4096, 64<<10, mechanism
+		db, err := forebay.Open("db", opts)
+		require.NoError(t, err)
+		gone, err := db.Keyspace("gone")
+		require.NoError(t, err)
+		require.NoError(t, db.DropKeyspace("gone"))
+		for i := range 64 { // one of the refused ones needs the next file
+			require.NoError(t, db.Put(fmt.Append(nil, i), make([]byte, 1000)))
+			b := db.NewBatch()
+			require.NoError(t, b.In(gone).Put([]byte("k"), make([]byte, 1000+i%7*3000)))
+			require.ErrorIs(t, db.Apply(b, forebay.Durable), forebay.ErrKeyspaceDropped)
+			require.NoError(t, db.Sync(background))
+			if i%20 == 19 { // a file of its own
+				require.NoError(t, db.Put([]byte("large"), make([]byte, 100<<10)))
+				require.NoError(t, db.Checkpoint(background))
+			}
+			cut := mem.PowerCutSeed(uint64(i), vfs.NothingAssumed)
+			copied, err := forebay.Open("db", small(cut))
+			require.NoError(t, err)
+			require.Equal(t, db.LastLSN(), copied.LastLSN())
+			require.NoError(t, copied.Close())
+		}
+		require.NoError(t, db.Close())
+		db, err = forebay.Open("db", opts)
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+	}
+}

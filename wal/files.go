@@ -31,19 +31,38 @@ func (l *Log) room(records int64) bool {
 	return l.b.Offset()+int64(l.b.Len())+frame.GroupSize(records, f.head.Align)+reserve(f.size, f.head.Align) <= f.size
 }
 
-// rotate makes a file current that has room for a group. Until it has one,
-// nothing has changed: an error then means that nothing was done.
-func (l *Log) rotate(records int64) error {
+// nextFile returns a file that has room for a group, for rotate or giveBack. An
+// error means that nothing was done.
+func (l *Log) nextFile(records int64) (*logFile, error) {
 	align := l.opts.Align
 	need := frame.GroupSize(records+frame.LinkSize, align) + frame.FrameOverhead + 2*frame.BlockAlign
 	need += reserve(need+align, align)
 	lf, err := l.takeFile(need)
 	if errors.Is(err, syscall.ENOSPC) && !errors.Is(err, ErrFull) {
-		return fmt.Errorf("%w: no next log file: %w", ErrFull, err)
+		return nil, fmt.Errorf("%w: no next log file: %w", ErrFull, err)
 	}
 	if err != nil {
-		return fmt.Errorf("wal: no next log file: %w", err)
+		return nil, fmt.Errorf("wal: no next log file: %w", err)
 	}
+	return lf, nil
+}
+
+// giveBack makes a file of nextFile, to which nothing was written, the spare.
+func (l *Log) giveBack(lf *logFile) {
+	l.fileMu.Lock()
+	defer l.fileMu.Unlock()
+	if l.spare != nil && l.dropSpare() != nil { // it was too small
+		lf.close()
+		l.unused.Add(-lf.size)
+		l.void = append(l.void, lf.meta.Number)
+		return
+	}
+	l.spare = lf
+}
+
+// rotate makes a file current. A record follows: a file that has none is no
+// part of the history.
+func (l *Log) rotate(lf *logFile) error {
 	if err := l.leave(); err != nil {
 		lf.close()
 		l.poisonWith(err)

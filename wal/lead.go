@@ -266,14 +266,24 @@ func (l *Log) run(reqs []*Request) {
 // commit commits those of the requests that are admitted, and gives each
 // request its error. It may reorder reqs.
 func (l *Log) commit(reqs []*Request, size int64) {
+	var lf *logFile
 	err := l.Err()
 	if err == nil && size > 0 && !l.room(size) {
-		err = l.rotate(size)
+		lf, err = l.nextFile(size)
 	}
 	if err == nil {
 		// Nothing but a failed write, which poisons, comes between a request's
 		// admission and its place in the log.
-		if reqs = l.admit(reqs); len(reqs) > 0 {
+		var next LSN
+		reqs, next = l.admit(reqs)
+		switch {
+		case lf == nil:
+		case next > l.next:
+			err = l.rotate(lf)
+		default: // all were refused
+			l.giveBack(lf)
+		}
+		if l.next = next; err == nil && len(reqs) > 0 {
 			err = l.append(reqs)
 		}
 	}
@@ -283,22 +293,23 @@ func (l *Log) commit(reqs []*Request, size int64) {
 }
 
 // admit gives LSNs to requests and returns those that are not refused, in
-// order, in the memory of reqs.
-func (l *Log) admit(reqs []*Request) []*Request {
+// order, in the memory of reqs, and the LSN behind them.
+func (l *Log) admit(reqs []*Request) (_ []*Request, next LSN) {
 	a, kept := l.opts.Applier, 0
+	next = l.next
 	for _, r := range reqs {
-		r.First = l.next
+		r.First = next
 		if a != nil && (len(r.Records) > 0 || r.Owner != nil) {
 			if r.err = a.Admit(r); r.err != nil {
 				r.First = 0
 				continue
 			}
 		}
-		l.next += LSN(len(r.Records))
+		next += LSN(len(r.Records))
 		reqs[kept] = r
 		kept++
 	}
-	return reqs[:kept]
+	return reqs[:kept], next
 }
 
 // append lays requests out, writes, syncs, applies and publishes them.

@@ -26,6 +26,7 @@ type load struct {
 	mu      sync.Mutex
 	latency *hdrhistogram.Histogram // ns of a commit
 	after   func() error
+	began   time.Time
 }
 
 func (c *config) levelOf() forebay.Level {
@@ -214,6 +215,62 @@ func (l *load) snapshot() error {
 	}
 	st := l.db.Stats()
 	fmt.Printf("%d scans gave one and the same hash, beside %d puts, %d checkpoints, %d compactions\n", scans, l.done.Load(), st.Checkpoints, st.Compactions)
+	return nil
+}
+
+// reads gets random keys of a settled store.
+func (l *load) reads() error {
+	prepare := *l.config
+	prepare.ops, prepare.keys, prepare.batch, prepare.writers, prepare.level = l.puts, l.puts, 100, 4, "written"
+	first := &load{config: &prepare, db: l.db, dir: l.dir, latency: hdrhistogram.New(1, int64(time.Minute), 3)}
+	if err := first.random(context.Background()); err != nil {
+		return err
+	}
+	if err := l.db.Compact(context.Background()); err != nil {
+		return err
+	}
+	fmt.Println("reading from:", describe(l.db, l.dir))
+	l.began = time.Now()
+	if err := l.profile(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(l.seconds)*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	var found, missing atomic.Int64
+	var failed atomic.Pointer[error]
+	for w := range l.writers {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(w), 2))
+			h := hdrhistogram.New(1, int64(time.Minute), 3)
+			var k [16]byte
+			for n := 0; ctx.Err() == nil; n++ {
+				start := time.Now()
+				err := l.db.GetFunc(key(k[:0], r.Uint64N(uint64(l.puts))), func([]byte) error { return nil })
+				switch {
+				case err == nil:
+					found.Add(1)
+				case errors.Is(err, forebay.ErrNotFound):
+					missing.Add(1)
+				default:
+					failed.Store(&err)
+					return
+				}
+				_ = h.RecordValue(int64(time.Since(start)))
+				l.done.Add(1)
+			}
+			l.mu.Lock()
+			l.latency.Merge(h)
+			l.mu.Unlock()
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	st := l.db.Stats()
+	fmt.Printf("%.0f gets/s from %d goroutines; %d found, %d not; of the blocks %.1f %% were in the cache\n", float64(l.done.Load())/time.Since(l.began).Seconds(), l.writers,
+		found.Load(), missing.Load(), 100*float64(st.CacheHits)/float64(st.CacheHits+st.CacheMisses))
 	return nil
 }
 

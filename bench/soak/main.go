@@ -5,6 +5,7 @@
 //	go run ./bench/soak -load random  -ops 20000000   # puts of random keys
 //	go run ./bench/soak -load queue   -ops 10000000   # put at the tail, take from the front
 //	go run ./bench/soak -load snapshot -seconds 60    # one snapshot, scanned again and again
+//	go run ./bench/soak -load reads -writers 8        # random gets of a settled store
 package main
 
 import (
@@ -40,13 +41,13 @@ type config struct {
 
 func main() {
 	var c config
-	flag.StringVar(&c.load, "load", "random", "random, queue or snapshot")
+	flag.StringVar(&c.load, "load", "random", "random, queue, snapshot or reads")
 	flag.StringVar(&c.dir, "dir", "", "where the store is made; a new directory of the system's if empty")
 	flag.Int64Var(&c.ops, "ops", 1_000_000, "how many puts")
 	flag.Int64Var(&c.keys, "keys", 0, "how many different keys; as many as puts if 0")
-	flag.IntVar(&c.seconds, "seconds", 60, "how long the snapshot is scanned")
-	flag.Int64Var(&c.puts, "puts", 500_000, "how many keys the snapshot has")
-	flag.IntVar(&c.writers, "writers", 64, "goroutines that write")
+	flag.IntVar(&c.seconds, "seconds", 60, "how long is read")
+	flag.Int64Var(&c.puts, "puts", 500_000, "how many keys the snapshot, or the store that is read, has")
+	flag.IntVar(&c.writers, "writers", 64, "goroutines that write, or read")
 	flag.IntVar(&c.batch, "batch", 1, "puts in a commit")
 	flag.IntVar(&c.value, "value", 100, "bytes of a value, half of them random")
 	flag.StringVar(&c.level, "level", "durable", "durable, written or buffered")
@@ -83,13 +84,8 @@ func run(c *config) error {
 	}
 	l := &load{config: c, db: db, dir: dir, latency: hdrhistogram.New(1, int64(time.Minute), 3)}
 	s := newSampler(l)
-	if c.cpuprofile != "" {
-		f, err := os.Create(c.cpuprofile)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
+	if c.load != "reads" {
+		if err := l.profile(); err != nil {
 			return err
 		}
 	}
@@ -100,6 +96,8 @@ func run(c *config) error {
 		err = l.queue()
 	case "snapshot":
 		err = l.snapshot()
+	case "reads":
+		err = l.reads()
 	default:
 		err = fmt.Errorf("-load %s is unknown", c.load)
 	}
@@ -131,6 +129,18 @@ func run(c *config) error {
 	}
 	fmt.Printf("close %.3f s, open %.3f s (replayed %d)\n", closed.Seconds(), time.Since(start).Seconds(), db.Recovery().Replayed)
 	return db.Close()
+}
+
+// profile begins a CPU profile, if one is wanted; run ends it.
+func (c *config) profile() error {
+	if c.cpuprofile == "" {
+		return nil
+	}
+	f, err := os.Create(c.cpuprofile)
+	if err != nil {
+		return err
+	}
+	return pprof.StartCPUProfile(f)
 }
 
 // settle waits until nothing works in the background any more.

@@ -263,3 +263,23 @@ func TestRefusedAtTheEndOfALogFile(t *testing.T) {
 		require.NoError(t, db.Close())
 	}
 }
+
+// TestGetFuncAllocatesNothing: neither in a memtable nor in a block of the cache.
+func TestGetFuncAllocatesNothing(t *testing.T) {
+	db := openSmall(t, vfs.NewMem())
+	defer db.Close()
+	key := []byte("some key")
+	require.NoError(t, db.Put(key, make([]byte, 100)))
+	get := func() {
+		if err := db.GetFunc(key, func([]byte) error { return nil }); err != nil {
+			panic(err)
+		}
+	}
+	if n := testing.AllocsPerRun(100, get); n != 0 && !raceEnabled {
+		t.Errorf("%v allocations for a key in the memtable", n)
+	}
+	require.NoError(t, db.Checkpoint(background))
+	if n := testing.AllocsPerRun(100, get); n != 0 && !raceEnabled {
+		t.Errorf("%v allocations for a key in a cached block", n)
+	}
+}

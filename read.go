@@ -113,8 +113,16 @@ func (r Reader) get(key []byte) (value []byte, found bool, err error) {
 			return nil, false, err
 		}
 	}
-	var room [stackKey]byte
-	return r.from.get(append(append(room[:0], r.prefix...), key...))
+	// The room stays on the stack where the callee is known.
+	switch from := r.from.(type) {
+	case *DB:
+		var room [stackKey]byte
+		return from.get(append(append(room[:0], r.prefix...), key...))
+	case *snapshot:
+		var room [stackKey]byte
+		return from.get(append(append(room[:0], r.prefix...), key...))
+	}
+	return r.from.get(append(append(make([]byte, 0, len(r.prefix)+len(key)), r.prefix...), key...))
 }
 
 // Get returns a copy of the value of key, or ErrNotFound. Of a store it sees

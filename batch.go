@@ -42,7 +42,8 @@ func (b *Batch) Delete(key []byte) error { return b.delete(nil, key) }
 // range is no error. Errors: *LimitError.
 func (b *Batch) DeleteRange(lo, hi []byte) error { return b.deleteRange(nil, lo, hi) }
 
-// In returns a Writer that adds to the batch what is written to a keyspace.
+// In returns a Writer that adds to the batch what is written to a keyspace. When
+// that is of another open store, Apply and Submit refuse the batch.
 func (b *Batch) In(ks *Keyspace) Writer { return Writer{b, ks} }
 
 // Len returns the number of operations, each key counted once.
@@ -181,9 +182,9 @@ func (db *DB) Delete(key []byte) error { return db.space.Delete(key) }
 func (db *DB) DeleteRange(lo, hi []byte) error { return db.space.DeleteRange(lo, hi) }
 
 // Apply commits a batch and returns when it has reached its level. The batch is
-// unchanged and must not be changed meanwhile. Errors: ErrUnknown, and, with
-// nothing applied, ErrClosed, ErrReadOnly, ErrFull, ErrPoisoned, and
-// ErrKeyspaceDropped.
+// unchanged and must not be changed meanwhile. A batch of no operations is a
+// commit like any other. Errors: ErrUnknown, and, with nothing applied, ErrClosed,
+// ErrReadOnly, ErrFull, ErrPoisoned, ErrKeyspaceDropped, and ErrNested.
 func (db *DB) Apply(b *Batch, level Level) error {
 	guard, err := b.guard(db)
 	if err != nil {
@@ -197,25 +198,22 @@ func (db *DB) commit(rec []byte, level Level, guard func() error) error {
 		return err
 	}
 	_, err := db.pipe.ApplyGuarded(rec, level, guard)
-	return db.committed(len(rec), err)
+	return db.committed(err)
 }
 
-// committed counts what was committed, and makes room when the log is full.
-func (db *DB) committed(n int, err error) error {
-	switch {
-	case err == nil:
-		db.count.user.Add(int64(n))
-	case errors.Is(err, ErrFull):
+// committed is the result of a commit; it makes room when the log is full.
+func (db *DB) committed(err error) error {
+	if errors.Is(err, ErrFull) {
 		db.relieve()
 	}
 	return public(err)
 }
 
-// Commit is a commit on its way, ordered by Submit.
+// Commit is a commit on its way, ordered by Submit. It goes its way whether
+// somebody waits for it or not. One goroutine at a time uses it.
 type Commit struct {
 	c  *commit.Commit
 	db *DB
-	n  int
 }
 
 // Submit orders a commit and does not wait for its level. The batch is copied.
@@ -233,12 +231,12 @@ func (db *DB) Submit(b *Batch, level Level) (*Commit, error) {
 	if err != nil {
 		return nil, public(err)
 	}
-	return &Commit{c, db, len(rec)}, nil
+	return &Commit{c, db}, nil
 }
 
 // Wait waits until the commit has reached its level. When ctx ends first, Wait
 // returns its error, and the commit goes on. Errors as for Apply.
-func (c *Commit) Wait(ctx context.Context) error { return c.db.committed(c.n, c.c.Wait(ctx)) }
+func (c *Commit) Wait(ctx context.Context) error { return c.db.committed(c.c.Wait(ctx)) }
 
 // LSN returns the commit's log sequence number, known once Wait returned nil.
 func (c *Commit) LSN() uint64 { return c.c.LSN() }

@@ -81,13 +81,15 @@ type DB struct {
 }
 
 // Open opens the store in dir, or makes one, and recovers it: what it then shows
-// is durable. opts may be nil. Errors: ErrLocked, *CorruptionError, those of the
-// file system.
+// is durable. opts may be nil. Errors: ErrLocked, *CorruptionError, one that names
+// what a newer version wrote and this one does not know, and those of the file
+// system. After an error nothing that the store holds was changed.
 //
 // With Options.ReadOnly it opens a store that exists, writes nothing at all, and
 // replays the log into memory, which takes about as much memory as the log's
 // unsettled part has bytes. Any number of processes may have it open so at the
-// same time, and none for writing.
+// same time, and none for writing. Without a store in dir the error wraps
+// fs.ErrNotExist.
 func Open(dir string, opts *Options) (*DB, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -283,7 +285,8 @@ type Recovery = recovery.Report
 
 // Explain reports what Open would find in dir and do, and changes nothing; it
 // takes no lock. Nobody may write to the store meanwhile: what is written
-// between two reads of it looks like damage. With a *CorruptionError the report says how far it came.
+// between two reads of it looks like damage. With a *CorruptionError the report
+// says how far it came.
 func Explain(dir string, opts *Options) (Recovery, error) {
 	o, err := opts.withDefaults()
 	if err != nil {

@@ -56,10 +56,13 @@ type Event struct {
 	Duration time.Duration
 	// Bytes written and BytesRead, sizes of segments.
 	Bytes, BytesRead int64
-	Level            int
-	Reason           string
-	LSN              uint64
-	Done             bool
+	// Level is the level into which a compaction merged, and Reason why it did.
+	Level  int
+	Reason string
+	// LSN is the last commit that a checkpoint settled, or was to settle.
+	LSN uint64
+	// Done: the sync that was told as slow has ended.
+	Done bool
 }
 
 // maxEvents wait for a listener that does not return; newer ones are lost.

@@ -78,22 +78,25 @@ const (
 type Options struct {
 	// FS is the file system; nil: the operating system.
 	FS vfs.FS
-	// LogDir holds the log files; "": the store's own directory.
+	// LogDir holds the log files; "": the store's own directory. The store does
+	// not remember it: each open names it.
 	LogDir string
-	// DefaultLevel is the level of Put and Delete; the zero Level is Durable.
+	// DefaultLevel is the level of Put, Delete, DeleteRange and Update, and of
+	// making and dropping keyspaces; the zero Level is Durable.
 	DefaultLevel Level
 	// Sync says when the log syncs beside Durable commits.
 	Sync SyncPolicy
 	// Mechanism is how durable groups are written; default Fdatasync.
 	Mechanism Mechanism
 	// LogAlign 4096 writes no block of the log twice once it holds synced
-	// bytes, and so does without the second assumption about the disk in
+	// bytes, and so does without the third assumption about the disk in
 	// docs/durability.md. 0: groups follow each other directly.
 	LogAlign int64
 	// LogFileSize is the size in bytes to which log files grow; default 64 MiB,
 	// at least 16 KiB. The first file of an open has 64 KiB, or this if smaller.
 	LogFileSize int64
-	// MaxLogBytes bounds all log files together, in bytes; 0: no bound.
+	// MaxLogBytes bounds all log files together, in bytes, spares and what pins
+	// hold among them; 0: no bound. What would go beyond it is refused with ErrFull.
 	MaxLogBytes int64
 	// MemoryLimit bounds memtables, block cache, and the indexes of segments
 	// together, in bytes; default 256 MiB. The cache has what the others leave,

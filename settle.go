@@ -20,7 +20,10 @@ const maxFrozen = 2
 // memtables is the store's tables in memory as the commit pipeline sees them.
 type memtables struct{ db *DB }
 
-func (t memtables) Apply(lsn base.LSN, record []byte) error { return t.db.apply(lsn, record) }
+func (t memtables) Apply(lsn base.LSN, record []byte) error {
+	t.db.count.user.Add(int64(len(record)))
+	return t.db.apply(lsn, record)
+}
 
 func (t memtables) Applied(last base.LSN) {
 	t.db.grew()

@@ -235,7 +235,6 @@ func (tx *Tx) finish(ctx context.Context, rec []byte, level Level, result error)
 	}
 	switch err := tx.order(ctx, rec, level, guard); {
 	case err == nil:
-		tx.db.count.user.Add(int64(len(rec)))
 		return result
 	case errors.Is(err, ErrFull):
 		tx.db.relieve()

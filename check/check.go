@@ -15,8 +15,8 @@
 // in an epoch far above all that the store had:
 //
 //	the manifest is intact      its segments, and the log from the replay start on
-//	a listed segment is not     also what the log still holds of settled commits,
-//	                            and segments that nobody lists
+//	a listed segment is not     also what the log still holds of settled commits
+//	... or is not even there    and segments that nobody lists
 //	the manifest is not, or is  all segments, and the log from the first commit on
 //	older than the files        that no intact segment has
 //

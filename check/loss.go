@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/segment"
@@ -75,6 +76,7 @@ const (
 	effectSettled  = "these commits were settled into segments, or they are gone"
 	effectVoid     = "nothing is lost: no commit that counts was there"
 	effectOther    = "what it holds was used, but what the listed one held may be missing"
+	effectUnlisted = "it was used, since a listed one is not there: if a compaction had replaced it, keys of it that were deleted are back"
 	effectManifest = "what was found was merged by LSN: if a segment that a compaction had replaced was still there, keys that were deleted may be back"
 )
 
@@ -90,6 +92,9 @@ func (v *salvager) tell() {
 		v.out.Losses = append(v.out.Losses, Loss{File: cmp.Or(p.File, v.manFile), Offset: p.Offset, What: "manifest", Reason: p.Reason, Err: p.Err, Effect: effectManifest})
 	}
 	for _, g := range v.segs {
+		if slices.Contains(v.out.Unlisted, g.path) {
+			v.lose(Loss{File: g.path, Offset: -1, What: "segment", Reason: "segment that nobody lists", Lo: g.lo, Hi: g.hi, Effect: effectUnlisted})
+		}
 		if g.err != nil {
 			v.tellSegment(g)
 		}

@@ -174,15 +174,17 @@ func (v *salvager) rebuild() {
 	v.segs, v.logs = v.segments(true), v.logFiles(true)
 }
 
-// surveySegments surveys the listed segments, and, when one of them is damaged,
-// those that nobody lists as well: they may have what it had.
+// surveySegments surveys the listed segments, and, when one of them is not there,
+// those that nobody lists as well: the manifest may be older than they are. (When
+// one is damaged they stay out: to have a few blocks back is not worth that keys
+// are, whose tombstones a compaction had dropped.)
 func (v *salvager) surveySegments() error {
-	bad := false
+	gone := false
 	for _, g := range v.segs {
 		if err := v.survey(g); err != nil {
 			return err
 		}
-		bad = bad || g.err != nil
+		gone = gone || g.missing || g.other
 	}
 	v.exact = v.man != nil
 	if v.man == nil {
@@ -190,7 +192,7 @@ func (v *salvager) surveySegments() error {
 		return nil
 	}
 	for _, g := range v.segments(true)[len(v.segs):] {
-		if !bad {
+		if !gone {
 			v.out.Ignored = append(v.out.Ignored, g.path)
 			continue
 		}

@@ -3,6 +3,7 @@ package check
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,11 +11,13 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/vfs"
 	"github.com/forebaydb/forebay/wal"
+	"github.com/forebaydb/forebay/wal/frame"
 )
 
 // missing returns the keys of want that got has not, or has otherwise.
@@ -175,12 +178,15 @@ func TestSalvageWithoutAManifestOfCompactedInputs(t *testing.T) {
 	st.settle(false)
 	st.commit(put("a0001", "newer"), del("a0002"))
 	st.settle(false)
-	st.compact(true)
 	st.forgetLog()
+	st.compact(true)
 	st.close()
 	require.NoError(t, st.mem.Remove(st.manifestPath()))
 	out, got := st.salvage(st.cfg())
 	require.Equal(t, st.last(), got, "the tombstone is in an input, which is there too")
+	names, err := st.mem.List("db")
+	require.NoError(t, err)
+	require.Contains(t, names, "000001.seg", "an input is still there")
 	require.Equal(t, effectManifest, out.Losses[0].Effect)
 }
 
@@ -444,4 +450,60 @@ func TestSalvageOfADiskThatCannotBeRead(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, visible(t, st.mem, "rest"), 11)
 	require.ErrorIs(t, out.harm()[0].Err, broken)
+}
+
+// TestSalvageUsesWhatNobodyListsOnlyWhenItMust: a segment that a compaction had
+// replaced brings deleted keys back.
+func TestSalvageUsesWhatNobodyListsOnlyWhenItMust(t *testing.T) {
+	st := newStore(t)
+	st.puts("a", 40)
+	st.settle(false)
+	st.commit(del("a0002"))
+	g := st.settle(false)
+	st.forgetLog()
+	st.compact(true)
+	st.close()
+	require.NoError(t, st.mem.Remove(st.segPath(g.Number))) // the input with the tombstone
+	live := st.s.Manifest.State().Segments
+	st.flip(st.segPath(live[0].Number), 3)
+	out, got := st.salvage(st.cfg())
+	require.NotContains(t, got, "a0002")
+	require.NotEmpty(t, missing(st.last(), got))
+	require.Len(t, out.Ignored, 1)
+	require.Empty(t, out.Unlisted)
+
+	st.clear("new")
+	for _, g := range live {
+		require.NoError(t, st.mem.Remove(st.segPath(g.Number)))
+	}
+	out, got = st.salvage(st.cfg())
+	require.Empty(t, missing(st.last(), got))
+	require.Contains(t, got, "a0002")
+	require.Len(t, out.Unlisted, 1)
+	require.True(t, slices.ContainsFunc(out.harm(), func(l Loss) bool {
+		return l.File == out.Unlisted[0] && l.Effect == effectUnlisted && string(l.Lo) <= "a0002" && "a0002" <= string(l.Hi)
+	}))
+}
+
+// TestNewerFormatsAreRefused: a file that this program does not understand is not
+// damaged, and nothing is made without it.
+func TestNewerFormatsAreRefused(t *testing.T) {
+	newer := func(b []byte) {
+		b[8]++ // the format version
+		binary.LittleEndian.PutUint64(b[504:], xxhash.Sum64(b[:504]))
+	}
+	for _, pick := range []func(st *store) string{
+		func(st *store) string { return st.manifestPath() },
+		func(st *store) string { return st.logs()[1] },
+	} {
+		st := full(t)
+		st.close()
+		require.NoError(t, st.mem.Corrupt(pick(st), 0, 512, newer))
+		_, err := Verify(context.Background(), st.cfg())
+		require.ErrorIs(t, err, frame.ErrUnsupported)
+		_, err = Salvage(context.Background(), st.cfg(), "new")
+		require.ErrorIs(t, err, frame.ErrUnsupported)
+		_, err = st.mem.Stat("new")
+		require.ErrorIs(t, err, fs.ErrNotExist)
+	}
 }

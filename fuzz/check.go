@@ -3,6 +3,7 @@ package fuzz
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 
@@ -15,6 +16,10 @@ type state struct {
 	disk         *vfs.Mem
 	lo, kill, hi uint64
 	hist         *history
+	backups      []backup
+	busy         bool // a backup is being made
+	// dir is the directory of the store, "" that of the engine's choice.
+	dir string
 	// fates made it of the cut; inner and fates2 of a cut, counted from 1,
 	// inside the recovery of that.
 	fates  []vfs.Fate
@@ -28,19 +33,22 @@ func (s *state) key(x *explorer) uint64 {
 }
 
 // settings returns those under which a state is opened. One that is closed
-// soon needs no small memtable, and settles nothing in the background.
-func (x *explorer) settings(own bool) Settings {
-	s := x.w.Settings
+// soon needs no small memtable.
+func (x *explorer) settings(s *state, own bool) Settings {
+	t := x.w.Settings
 	x.rnd++
-	s.Rand = &quickRand{mix(x.w.Seed, x.rnd)}
-	s.MarkDelay, s.Mechanism = -1, 0
-	if s.Policy == EveryInterval {
-		s.Policy = Group
+	t.Rand = &quickRand{mix(x.w.Seed, x.rnd)}
+	t.MarkDelay, t.Mechanism = -1, 0
+	if t.Policy == EveryInterval {
+		t.Policy = Group
 	}
 	if !own {
-		s.TableSize = 1 << 20
+		t.TableSize = 1 << 20
 	}
-	return s
+	if s.dir != "" {
+		t.Dir, t.LogDir = s.dir, false
+	}
+	return t
 }
 
 // quickRand is a source of ids and salts for one open. The mutex that it has
@@ -61,6 +69,11 @@ func (q *quickRand) Read(p []byte) (int, error) {
 func (x *explorer) judge(s *state) {
 	x.count++
 	x.stats.States++
+	for i := range featureNames {
+		if x.did>>i&1 != 0 {
+			x.stats.With[i]++
+		}
+	}
 	x.shared.states.Add(1)
 	if x.cfg.capture != nil && x.cfg.capture(x, s) {
 		return
@@ -79,14 +92,24 @@ func (x *explorer) judge(s *state) {
 	x.shared.violations.Add(1)
 }
 
-// check opens a state and compares it with what is promised. It returns an
-// empty kind when all is well.
+// check opens a state, and the backups in it, and compares with what is
+// promised. It returns an empty kind when all is well.
 func (x *explorer) check(s *state, full bool) (kind, detail string) {
-	st, err := x.cfg.Engine.Open(x.under(s.disk), x.settings(false))
+	if len(s.backups) > 0 {
+		if kind, detail = x.checkBackups(s, full); kind != "" {
+			return kind, detail
+		}
+	}
+	st, err := x.cfg.Engine.Open(x.under(s.disk), x.settings(s, false))
 	if err != nil {
 		return "open fails", err.Error()
 	}
 	n := st.Last()
+	return x.checkOpen(st, s, n, full)
+}
+
+// checkOpen checks an open store, and closes it.
+func (x *explorer) checkOpen(st Store, s *state, n uint64, full bool) (kind, detail string) {
 	kind, detail = x.compare(st, s, n)
 	if kind == "" && full {
 		kind, detail = x.compareAll(st, s, n)
@@ -119,29 +142,57 @@ func (x *explorer) compare(st Store, s *state, n uint64) (kind, detail string) {
 	return "", ""
 }
 
-// scan returns the hash of all pairs.
+// scan returns the hash of all pairs and keyspaces.
 func (x *explorer) scan(st Store) (sum uint64, err error) {
 	var last []byte
-	order := true
-	err = st.Scan(false, func(k, v []byte) {
-		order = order && bytes.Compare(last, k) < 0
-		last = append(last[:0], k...)
-		sum += pairHash(k, v)
+	in, order := 0, true
+	err = st.Scan(false, func(space int, k, v []byte) {
+		if k == nil {
+			order = order && space > in
+			in, last = space, last[:0]
+		} else {
+			order = order && space == in && bytes.Compare(last, k) < 0
+			last = append(last[:0], k...)
+		}
+		sum += pairHash(space, k, v)
 	})
 	if err == nil && !order {
-		err = fmt.Errorf("keys do not ascend, at %q", last)
+		err = fmt.Errorf("keys do not ascend, at %q", keyName(in, last))
 	}
 	return sum, err
 }
 
 // compareAll checks that all ways to read agree, that the disk holds no stray
-// files, and that a new durable write survives one more crash.
+// files, that a compaction changes nothing, and that a new durable write survives
+// one more crash.
 func (x *explorer) compareAll(st Store, s *state, n uint64) (kind, detail string) {
+	if kind, detail = x.readAll(st, s, n); kind != "" {
+		return kind, detail
+	}
+	if err := x.cfg.Engine.Audit(s.disk, st); err != nil {
+		return "stray files", err.Error()
+	}
+	if x.dice.IntN(4) == 0 {
+		if err := st.Compact(); err != nil {
+			return "compact fails", err.Error()
+		}
+		if kind, detail = x.readAll(st, s, n); kind != "" {
+			return kind + " after a compact", detail
+		}
+		if err := x.cfg.Engine.Audit(s.disk, st); err != nil {
+			return "stray files after a compact", err.Error()
+		}
+	}
+	return x.writeMore(st, s, n)
+}
+
+// readAll checks that reads of every kind find S(n).
+func (x *explorer) readAll(st Store, s *state, n uint64) (kind, detail string) {
 	type pair struct{ k, v string }
 	var forward, backward []pair
-	err := st.Scan(false, func(k, v []byte) { forward = append(forward, pair{string(k), string(v)}) })
+	err := st.Scan(false, func(space int, k, v []byte) { forward = append(forward, pair{keyName(space, k), string(v)}) })
 	if err == nil {
-		err = st.Scan(true, func(k, v []byte) { backward = append(backward, pair{string(k), string(v)}) })
+		err = st.Scan(true, func(space int, k, v []byte) { backward = append(backward, pair{keyName(space, k), string(v)}) })
 	}
 	if err != nil {
 		return "scan fails", err.Error()
@@ -151,30 +202,53 @@ func (x *explorer) compareAll(st Store, s *state, n uint64) (kind, detail string
 		return "reverse scan differs", fmt.Sprintf("%d pairs forward, %d backward", len(forward), len(backward))
 	}
 	live := s.hist.state(n)
-	for k := range s.hist.state(s.hi) { // also what is absent
-		if _, ok := live[k]; !ok {
-			if v, ok, err := st.Get([]byte(k)); ok || err != nil {
-				return "get differs", fmt.Sprintf("%s is absent, get gives %d bytes (%v)", k, len(v), err)
-			}
+	names := maps.Clone(live)
+	maps.Copy(names, s.hist.state(s.hi)) // also what is absent
+	for name := range names {
+		space, key := spaceOf(name)
+		if key == "" {
+			continue
+		}
+		want, there := live[name]
+		if v, ok, err := st.Get(space, []byte(key)); ok != there || string(v) != want || err != nil {
+			return "get differs", fmt.Sprintf("%s: S(%d) has %v, %d bytes, get %v, %d bytes (%v)", name, n, there, len(want), ok, len(v), err)
 		}
 	}
 	for _, p := range forward {
-		v, ok, err := st.Get([]byte(p.k))
-		if err != nil || !ok || string(v) != p.v {
-			return "get differs", fmt.Sprintf("%s: scan has %d bytes, get %v, %d bytes (%v)", p.k, len(p.v), ok, len(v), err)
+		if want, ok := live[p.k]; !ok || want != p.v {
+			return "not a prefix", fmt.Sprintf("%s is not as in S(%d)", p.k, n)
 		}
 	}
-	if err := x.cfg.Engine.Audit(s.disk, st); err != nil {
-		return "stray files", err.Error()
+	if len(forward) != len(live) {
+		return "not a prefix", fmt.Sprintf("%d names are not the %d of S(%d)", len(forward), len(live), n)
 	}
-	return x.writeMore(st, s, n)
+	var spaces []int
+	for name := range live {
+		if space, key := spaceOf(name); space > 0 && key == "" {
+			spaces = append(spaces, space)
+		}
+	}
+	slices.Sort(spaces)
+	if got, err := st.Spaces(); err != nil || !slices.Equal(got, spaces) {
+		return "keyspaces differ", fmt.Sprintf("%v, not the %v of S(%d) (%v)", got, spaces, n, err)
+	}
+	return "", ""
 }
 
 // writeMore commits once more, and cuts the power.
 func (x *explorer) writeMore(st Store, s *state, n uint64) (kind, detail string) {
 	before := s.disk.Snapshot()
 	key, value := []byte("new"), []byte{1, 2, 3}
-	lsn, err := st.Apply([]Op{{Key: key, Value: value}}, Durable)
+	var lsn uint64
+	var err error
+	sum := s.hist.hashes[n]
+	if space := 9 * x.dice.IntN(2); space == 0 {
+		lsn, err = st.Apply([]Op{{Key: key, Value: value}}, Durable)
+		sum += pairHash(space, key, value)
+	} else {
+		lsn, _, err = st.Update([]Op{{Space: space, Key: key, Value: value}}, Durable)
+		sum += pairHash(space, nil, nil) + pairHash(space, key, value)
+	}
 	if err != nil {
 		return "write fails", err.Error()
 	}
@@ -183,16 +257,16 @@ func (x *explorer) writeMore(st Store, s *state, n uint64) (kind, detail string)
 	}
 	disk := s.disk.PowerCutSeed(x.dice.Uint64(), x.w.Model)
 	s.disk = before // goes on without that commit
-	again, err := x.cfg.Engine.Open(x.under(disk), x.settings(true))
+	again, err := x.cfg.Engine.Open(x.under(disk), x.settings(s, true))
 	if err != nil {
 		return "open fails after one more commit and a power cut", err.Error()
 	}
 	defer again.Close()
-	sum, err := x.scan(again)
+	got, err := x.scan(again)
 	if err != nil {
 		return "scan fails after one more commit and a power cut", err.Error()
 	}
-	if again.Last() != n+1 || sum != s.hist.hashes[n]+pairHash(key, value) {
+	if again.Last() != n+1 || got != sum {
 		return "a commit after recovery is lost", fmt.Sprintf("commit %d was durable; after a power cut the store is at %d: %s", n+1, again.Last(), s.hist.diff(contents(again)))
 	}
 	return "", ""
@@ -202,7 +276,7 @@ func (x *explorer) writeMore(st Store, s *state, n uint64) (kind, detail string)
 // process was killed right after the first, and the power was cut.
 func (x *explorer) recoverAgain(s *state, n uint64) (kind, detail string) {
 	for _, disk := range []*vfs.Mem{s.disk, s.disk.PowerCutSeed(x.dice.Uint64(), x.w.Model)} {
-		st, err := x.cfg.Engine.Open(x.under(disk), x.settings(true))
+		st, err := x.cfg.Engine.Open(x.under(disk), x.settings(s, true))
 		if err != nil {
 			return "second open fails", err.Error()
 		}

@@ -33,6 +33,7 @@ type explorer struct {
 
 	w     *Workload
 	cut   int
+	did   features // before the cut
 	seen  map[uint64]struct{}
 	found map[uint64]struct{} // LSNs recovered, by line of time
 	out   []*Violation
@@ -105,7 +106,7 @@ const maxViolations = 4
 
 // explore1 makes the states of one cut and checks them.
 func (x *explorer) explore1(i int, c *cut) {
-	x.cut = i
+	x.cut, x.did = i, c.did
 	x.rng = rand.New(rand.NewPCG(x.w.Seed, uint64(i)))
 	clear(x.seen)
 	x.killed(c)
@@ -123,11 +124,17 @@ func (x *explorer) explore1(i int, c *cut) {
 
 // killed checks what the next process finds when this one is killed.
 func (x *explorer) killed(c *cut) {
-	s := &state{disk: c.disk.Snapshot(), lo: c.kill, hi: c.hi, hist: c.hist, fates: []vfs.Fate{killed}}
+	s := c.state([]vfs.Fate{killed})
+	s.disk, s.lo = c.disk.Snapshot(), c.kill
 	x.judge(s)
 	if x.rng.IntN(8) == 0 {
-		x.again(&state{disk: c.disk, lo: c.lo, kill: c.kill, hi: c.hi, hist: c.hist, fates: s.fates})
+		x.again(c.state(s.fates))
 	}
+}
+
+// state returns the state that fates make of a cut, but for its disk.
+func (c *cut) state(f []vfs.Fate) *state {
+	return &state{disk: c.disk, lo: c.lo, kill: c.kill, hi: c.hi, hist: c.hist, backups: c.backups, busy: c.did&inBackup != 0, fates: f}
 }
 
 // killed stands for fates where the process was killed and the power stayed.
@@ -137,24 +144,30 @@ const killed vfs.Fate = 255
 func (x *explorer) power(c *cut, f []vfs.Fate) {
 	disk := c.disk.PowerCut(func(i int, _ vfs.Unit) vfs.Fate { return f[i] })
 	again := x.rng.IntN(againEvery) == 0
-	s := &state{disk: disk, lo: c.lo, hi: c.hi, hist: c.hist, fates: f}
-	if again {
+	s := c.state(f)
+	if s.disk, s.kill = disk, c.lo; again {
 		s.disk = disk.Snapshot()
 	}
 	x.judge(s)
 	if again {
-		x.again(&state{disk: disk, lo: c.lo, kill: c.lo, hi: c.hi, hist: c.hist, fates: f})
+		t := *s
+		t.disk = disk
+		x.again(&t)
 	}
 }
 
 // again opens a state, cuts the power or kills the process after each I/O of
-// that open, and checks what comes of it; and once more after the open.
+// that open, and checks what comes of it; and once more after the open. What the
+// open begins in the background may be among its I/Os or not, and so draws of its
+// own are made.
 func (x *explorer) again(s *state) {
 	x.rnd = s.key(x)
+	defer func(rng *rand.Rand) { x.rng = rng }(x.rng)
+	x.rng = rand.New(rand.NewPCG(x.rnd, 1))
 	disk := s.disk.Snapshot()
 	var snaps []*vfs.Mem
 	disk.OnIO(func(vfs.Op) { snaps = append(snaps, disk.Snapshot()) })
-	st, err := x.cfg.Engine.Open(x.under(disk), x.settings(false))
+	st, err := x.cfg.Engine.Open(x.under(disk), x.settings(s, false))
 	disk.OnIO(nil)
 	if err != nil {
 		return // judge has reported it
@@ -172,7 +185,7 @@ func (x *explorer) again(s *state) {
 
 // second checks states of a cut inside a recovery.
 func (x *explorer) second(s *state, i int, snap *vfs.Mem, b bounds) {
-	base := &state{hist: s.hist, fates: s.fates, inner: i + 1, hi: b.hi}
+	base := &state{hist: s.hist, backups: s.backups, busy: s.busy, fates: s.fates, inner: i + 1, hi: b.hi}
 	units := snap.Unsynced()
 	try := func(f []vfs.Fate) {
 		t := *base

@@ -3,20 +3,43 @@ package fuzz
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
 )
 
 // history is every commit of one line of time, in LSN order, and the hash H(n)
-// of the pairs that are live after the first n.
+// of the pairs and keyspaces that are live after the first n.
 type history struct {
 	commits []commit // commits[i] has LSN i+1; no operations: not known yet
 	hashes  []uint64 // H(0) … H(len(commits)); made by finish
 }
 
-// pairHash is the hash of one pair; H is the sum of those of all live pairs.
-func pairHash(key, value []byte) uint64 { return mix(xxhash.Sum64(key), xxhash.Sum64(value)) }
+// keyName is what a key is called in a state: those of keyspace 3 begin with
+// "s3/", which stands alone for the keyspace itself.
+func keyName(space int, key []byte) string {
+	if space == 0 {
+		return string(key)
+	}
+	return fmt.Sprintf("s%d/%s", space, key)
+}
+
+// spaceOf takes a name apart.
+func spaceOf(name string) (space int, key string) {
+	if home, key, ok := strings.Cut(name, "/"); ok {
+		if n, err := strconv.Atoi(home[1:]); err == nil {
+			return n, key
+		}
+	}
+	return 0, name
+}
+
+// pairHash is the hash of one pair, or of a keyspace, which has no key; H is the
+// sum of those of all that are live.
+func pairHash(space int, key, value []byte) uint64 {
+	return mix(mix(uint64(space), xxhash.Sum64(key)), xxhash.Sum64(value))
+}
 
 // set records commit lsn.
 func (h *history) set(lsn uint64, c commit) error {
@@ -33,28 +56,47 @@ func (h *history) set(lsn uint64, c commit) error {
 	return nil
 }
 
+// fill records a commit whose LSN nobody was told: of those up to last, one is
+// free.
+func (h *history) fill(last uint64, c commit) error {
+	for lsn := uint64(1); lsn <= last; lsn++ {
+		if lsn > uint64(len(h.commits)) || h.commits[lsn-1].ops == nil {
+			return h.set(lsn, c)
+		}
+	}
+	return fmt.Errorf("commit %s has no LSN: all up to %d are of others", c, last)
+}
+
 // prefix returns a copy that ends at LSN n.
 func (h *history) prefix(n uint64) *history {
 	return &history{commits: slices.Clone(h.commits[:n])}
 }
 
-// finish computes the hashes.
+// finish computes the hashes, and checks that commits to keyspaces that were not
+// there were refused, and that transactions saw the state before them.
 func (h *history) finish() error {
 	h.hashes = make([]uint64, 1, len(h.commits)+1)
-	live := map[string]uint64{}
+	live := map[string]string{}
 	sum := uint64(0)
+	tell := func(name, value string, added bool) {
+		space, key := spaceOf(name)
+		x := pairHash(space, []byte(key), []byte(value))
+		if !added {
+			x = -x
+		}
+		sum += x
+	}
 	for i, c := range h.commits {
 		if c.ops == nil {
 			return fmt.Errorf("no commit was given LSN %d", i+1)
 		}
-		for _, op := range c.ops {
-			sum -= live[string(op.Key)]
-			delete(live, string(op.Key))
-			if !op.Delete {
-				x := pairHash(op.Key, op.Value)
-				live[string(op.Key)] = x
-				sum += x
+		for name, saw := range c.seen {
+			if v, ok := live[name]; ok && saw != "="+v || !ok && saw != "" {
+				return fmt.Errorf("transaction %d saw of %s what was not there before it", i+1, name)
 			}
+		}
+		if err := apply(live, c, tell); err != nil {
+			return fmt.Errorf("commit %d: %w", i+1, err)
 		}
 		h.hashes = append(h.hashes, sum)
 	}
@@ -65,19 +107,65 @@ func (h *history) finish() error {
 func (h *history) state(n uint64) map[string]string {
 	live := map[string]string{}
 	for _, c := range h.commits[:n] {
-		apply(live, c.ops)
+		_ = apply(live, c, nil) // finish has seen it
 	}
 	return live
 }
 
-func apply(live map[string]string, ops []Op) {
-	for _, op := range ops {
-		if op.Delete {
-			delete(live, string(op.Key))
-		} else {
-			live[string(op.Key)] = string(op.Value)
+// apply does a commit to a state, and tells, if tell is not nil, of each name
+// that goes or comes.
+func apply(live map[string]string, c commit, tell func(name, value string, added bool)) (err error) {
+	drop := func(name string) {
+		if v, ok := live[name]; ok {
+			delete(live, name)
+			if tell != nil {
+				tell(name, v, false)
+			}
 		}
 	}
+	add := func(name, value string) {
+		drop(name)
+		live[name] = value
+		if tell != nil {
+			tell(name, value, true)
+		}
+	}
+	for _, op := range c.ops {
+		if op.Space > 0 {
+			home := keyName(op.Space, nil)
+			if _, ok := live[home]; !ok {
+				if op.Kind != Create && c.how != byUpdate {
+					err = fmt.Errorf("%s was done while keyspace %d was not there", c, op.Space)
+				}
+				add(home, "")
+			}
+		}
+		switch op.Kind {
+		case Put:
+			add(keyName(op.Space, op.Key), string(op.Value))
+		case Delete:
+			drop(keyName(op.Space, op.Key))
+		case DeleteRange, Drop:
+			for name := range live {
+				if op.covers(name) {
+					drop(name)
+				}
+			}
+		}
+	}
+	return err
+}
+
+// covers says whether a range delete or a drop removes a name of a state.
+func (op *Op) covers(name string) bool {
+	space, key := spaceOf(name)
+	switch {
+	case space != op.Space:
+		return false
+	case op.Kind == Drop:
+		return true
+	}
+	return key != "" && key >= string(op.Key) && (op.Value == nil || key < string(op.Value))
 }
 
 // diff tells how what was found differs from the nearest S(n), and what that
@@ -125,7 +213,7 @@ func (h *history) origin(m map[string]string, key string) string {
 	}
 	for i := len(h.commits) - 1; i >= 0; i-- {
 		for _, op := range h.commits[i].ops {
-			if string(op.Key) == key && !op.Delete && string(op.Value) == v {
+			if keyName(op.Space, op.Key) == key && op.Kind == Put && string(op.Value) == v {
 				return fmt.Sprintf("the value of commit %d", i+1)
 			}
 		}
@@ -158,7 +246,7 @@ func (h *history) sameBut(got map[string]string, n, skip, part int) bool {
 		if i == skip {
 			c.ops = c.ops[:part]
 		}
-		apply(live, c.ops)
+		_ = apply(live, c, nil) // of a part anything may be asked
 	}
 	return len(differing(live, got)) == 0
 }

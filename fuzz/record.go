@@ -5,8 +5,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/forebaydb/forebay/vfs"
 )
@@ -21,7 +19,9 @@ type cut struct {
 	op   vfs.Op // the I/O before it
 	life int
 	bounds
-	hist *history
+	hist    *history
+	backups []backup
+	did     features
 }
 
 // recording is a workload that was run.
@@ -53,6 +53,11 @@ type recorder struct {
 	hist    *history
 	err     error
 	first   int // index in out.cuts of the life's first cut
+	// backups are those begun, and did what the store has gone through: neither is
+	// changed in place.
+	backups []backup
+	did     features
+	made    int // backups
 }
 
 // record runs the workload.
@@ -92,7 +97,7 @@ func (r *recorder) onIO(op vfs.Op) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := r.seal()
-	r.out.cuts = append(r.out.cuts, &cut{disk: snap, op: op, life: r.life, bounds: b, hist: r.hist})
+	r.out.cuts = append(r.out.cuts, &cut{disk: snap, op: op, life: r.life, bounds: b, hist: r.hist, backups: r.backups, did: r.did})
 }
 
 // seal raises the lower bounds of the last cut to those of now; mu is held.
@@ -100,7 +105,7 @@ func (r *recorder) seal() bounds {
 	b := r.now()
 	if n := len(r.out.cuts); n > r.first {
 		c := r.out.cuts[n-1]
-		c.lo, c.kill = max(c.lo, b.lo), max(c.kill, b.kill)
+		c.lo, c.kill, c.backups = max(c.lo, b.lo), max(c.kill, b.kill), r.backups
 	}
 	return b
 }
@@ -122,7 +127,9 @@ func (r *recorder) live(l *life, redo []commit) bool {
 		return r.fail("open", err)
 	}
 	for _, c := range redo {
-		c.submit = false
+		if c.how == bySubmit {
+			c.how = byApply
+		}
 		if err == nil {
 			err = r.commit(st, c)
 		}
@@ -135,7 +142,9 @@ func (r *recorder) live(l *life, redo []commit) bool {
 			}
 			continue
 		}
-		err = r.step(st, &l.steps[i])
+		if err = r.step(st, &l.steps[i]); err == nil {
+			r.note(st)
+		}
 	}
 	r.x.quiesce()
 	if err == nil {
@@ -224,7 +233,13 @@ func (r *recorder) crash(l *life) ([]commit, error) {
 		r.outside.kill = c.lo
 	}
 	r.open = nil
-	r.hist = c.hist
+	r.hist, r.did = c.hist, c.did
+	r.backups = nil
+	for _, b := range c.backups {
+		if b.done {
+			r.backups = append(r.backups, b)
+		}
+	}
 	// What the next life finds is known before it begins: the open is the same.
 	st, err := r.x.cfg.Engine.Open(r.x.under(r.disk.Snapshot()), r.settings(1000))
 	if err != nil {
@@ -239,104 +254,6 @@ func (r *recorder) crash(l *life) ([]commit, error) {
 	return rest[:min(len(rest), 4)], nil
 }
 
-// step does one step.
-func (r *recorder) step(st Store, s *step) error {
-	switch s.kind {
-	case stepCommit:
-		return r.commit(st, s.commits[0][0])
-	case stepSync, stepCheckpoint:
-		last := st.Last()
-		do := st.Sync
-		if s.kind == stepCheckpoint {
-			do = st.Checkpoint
-		}
-		if err := do(); err != nil {
-			return fmt.Errorf("%s: %w", s, err)
-		}
-		r.ack(last, Durable)
-	case stepIdle:
-		time.Sleep(3 * markDelay)
-	case stepPipeline:
-		return r.pipeline(st, s.commits[0])
-	case stepBurst:
-		var wg sync.WaitGroup
-		var failed atomic.Pointer[error]
-		for _, cs := range s.commits {
-			wg.Go(func() {
-				for _, c := range cs {
-					if err := r.commit(st, c); err != nil {
-						failed.Store(&err)
-					}
-				}
-			})
-		}
-		wg.Wait()
-		if e := failed.Load(); e != nil {
-			return *e
-		}
-	}
-	return nil
-}
-
-func (r *recorder) commit(st Store, c commit) error {
-	var lsn uint64
-	var err error
-	if c.submit {
-		var wait func() (uint64, error)
-		if wait, err = st.Submit(c.ops, c.level); err == nil {
-			lsn, err = wait()
-		}
-	} else {
-		lsn, err = st.Apply(c.ops, c.level)
-	}
-	return r.done(c, lsn, err)
-}
-
-func (r *recorder) pipeline(st Store, cs []commit) error {
-	var waits []func() (uint64, error)
-	for _, c := range cs {
-		wait, err := st.Submit(c.ops, c.level)
-		if err != nil {
-			return fmt.Errorf("submit %s: %w", c, err)
-		}
-		waits = append(waits, wait)
-	}
-	for i := len(cs) - 1; i >= 0; i-- {
-		lsn, err := waits[i]()
-		if err := r.done(cs[i], lsn, err); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// done takes down a commit that was acknowledged.
-func (r *recorder) done(c commit, lsn uint64, err error) error {
-	if err != nil {
-		return fmt.Errorf("commit %s: %w", c, err)
-	}
-	r.mu.Lock()
-	err = r.hist.set(lsn, c)
-	r.mu.Unlock()
-	r.ack(lsn, c.level)
-	return err
-}
-
-func (r *recorder) ack(lsn uint64, l Level) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch l {
-	case Durable:
-		r.acked.lo = max(r.acked.lo, lsn)
-		r.acked.kill = max(r.acked.kill, lsn)
-		if d := r.open.DurableLSN(); d < lsn && r.err == nil {
-			r.err = fmt.Errorf("commit %d was acknowledged as durable, DurableLSN is %d", lsn, d)
-		}
-	case Written:
-		r.acked.kill = max(r.acked.kill, lsn)
-	}
-}
-
 // verify compares the live store with the history.
 func (r *recorder) verify(st Store) error {
 	if err := r.hist.finish(); err != nil {
@@ -347,7 +264,7 @@ func (r *recorder) verify(st Store) error {
 		return fmt.Errorf("last LSN is %d after %d commits", n, len(r.hist.commits))
 	}
 	sum := uint64(0)
-	if err := st.Scan(false, func(k, v []byte) { sum += pairHash(k, v) }); err != nil {
+	if err := st.Scan(false, func(space int, k, v []byte) { sum += pairHash(space, k, v) }); err != nil {
 		return fmt.Errorf("scan: %w", err)
 	}
 	if sum != r.hist.hashes[n] {
@@ -358,7 +275,7 @@ func (r *recorder) verify(st Store) error {
 
 func contents(st Store) map[string]string {
 	got := map[string]string{}
-	_ = st.Scan(false, func(k, v []byte) { got[string(k)] = string(v) }) // an error has been reported
+	_ = st.Scan(false, func(space int, k, v []byte) { got[keyName(space, k)] = string(v) }) // an error has been reported
 	return got
 }
 

@@ -66,6 +66,9 @@ type Row struct {
 	// recovered.
 	Distinct   int64
 	Violations int64
+	// With counts the states of stores that had gone through something: see
+	// Report.Features.
+	With [len(featureNames)]int64
 	// Seconds of one worker.
 	Seconds float64
 }
@@ -96,6 +99,8 @@ type Report struct {
 	Violations        []*Violation
 	Seconds           float64
 	Rows              []Row
+	// With is the sum of that of all rows.
+	With [len(featureNames)]int64
 }
 
 // shared is what the workers of a run share.
@@ -235,6 +240,9 @@ func (r *Report) add(row Row, vs []*Violation) {
 	r.Cuts += row.Cuts
 	r.States += row.States
 	r.DistinctRecovered += row.Distinct
+	for i, n := range row.With {
+		r.With[i] += n
+	}
 	r.Violations = append(r.Violations, vs...)
 	i := slices.IndexFunc(r.Rows, func(o Row) bool {
 		return o.Model == row.Model && o.Align == row.Align && o.Concurrent == row.Concurrent
@@ -249,6 +257,9 @@ func (r *Report) add(row Row, vs []*Violation) {
 	o.States += row.States
 	o.Distinct += row.Distinct
 	o.Violations += row.Violations
+	for i, n := range row.With {
+		o.With[i] += n
+	}
 	o.Seconds += row.Seconds
 }
 
@@ -268,7 +279,17 @@ func (r *Report) Table() string {
 		fmt.Fprintf(&b, "%-16s %5d %-10s %9d %9d %10d %9d %10d %9.1f\n", modelNames[o.Model], o.Align, mode, o.Workloads, o.Cuts, o.States, o.Distinct, o.Violations, o.Seconds)
 	}
 	fmt.Fprintf(&b, "%-16s %5s %-10s %9d %9d %10d %9d %10d %9.1f\n", "all", "", "", r.Workloads, r.Cuts, r.States, r.DistinctRecovered, len(r.Violations), r.Seconds)
+	b.WriteString(r.Features() + "\n")
 	return b.String()
+}
+
+// Features says how many of the states were of stores that had gone through what.
+func (r *Report) Features() string {
+	out := make([]string, len(featureNames))
+	for i, name := range featureNames {
+		out[i] = fmt.Sprintf("%s %d", name, r.With[i])
+	}
+	return "states after " + strings.Join(out, ", ")
 }
 
 func rowKey(r Row) string { return fmt.Sprint(r.Model, r.Align, r.Concurrent) }

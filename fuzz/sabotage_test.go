@@ -3,6 +3,7 @@ package fuzz
 import (
 	"context"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 // liar is a disk that says it has synced and has not.
 type liar struct {
 	vfs.FS
-	file func(name string) bool // whether it lies of the file
+	file func(name string) bool // whether it lies of the file, asked when it is made or opened
 	dir  bool                   // whether it lies of directories
 }
 
@@ -27,7 +28,7 @@ func (l liar) Create(name string, mode vfs.Mode) (vfs.File, error) {
 }
 
 func (l liar) wrap(open func(string, vfs.Mode) (vfs.File, error), name string, mode vfs.Mode) (vfs.File, error) {
-	if !l.file(filepath.Base(name)) {
+	if !l.file(name) {
 		return open(name, mode)
 	}
 	f, err := open(name, mode&^vfs.DSync)
@@ -46,17 +47,34 @@ type lyingFile struct{ vfs.File }
 func (lyingFile) Sync() error     { return nil }
 func (lyingFile) SyncData() error { return nil }
 
+// called says whether a function is among the callers.
+func called(name string) bool {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, name) {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
 // TestLyingDisk lets the explorer find what it must: a disk that syncs nothing,
-// or no directory, or not the files of one kind.
+// or no directory, or not the files of one kind, or of one hand.
 func TestLyingDisk(t *testing.T) {
 	none := func(string) bool { return false }
 	for name, l := range map[string]liar{
 		"everything":  {file: func(string) bool { return true }, dir: true},
 		"files":       {file: func(string) bool { return true }},
 		"directories": {file: none, dir: true},
-		"manifest":    {file: func(n string) bool { return strings.HasPrefix(n, "MANIFEST") }},
+		"manifest":    {file: func(n string) bool { return strings.HasPrefix(filepath.Base(n), "MANIFEST") }},
 		"log":         {file: func(n string) bool { return strings.HasSuffix(n, ".log") }},
 		"segments":    {file: func(n string) bool { return strings.HasSuffix(n, ".seg") }},
+		"compactions": {file: func(n string) bool { return strings.HasSuffix(n, ".seg") && called("compaction.Run") }},
+		"backups":     {file: func(n string) bool { return strings.HasPrefix(n, "backup") && called("(*DB).Backup") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := bubbled(t)

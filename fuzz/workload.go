@@ -44,6 +44,8 @@ const (
 	stepCheckpoint          //
 	stepReopen              // Close, Open
 	stepIdle                // long enough for a mark
+	stepCompact             //
+	stepBackup              // into a directory of its own
 )
 
 type step struct {
@@ -55,9 +57,20 @@ type step struct {
 type commit struct {
 	ops   []Op
 	level Level
-	// submit: Submit and wait rather than Apply.
-	submit bool
+	how   how
+	// seen is what a transaction read: see Seen.
+	seen map[string]string
 }
+
+// how says which call makes a commit. One whose only operation is a Create or a
+// Drop has a call of its own.
+type how uint8
+
+const (
+	byApply how = iota
+	bySubmit
+	byUpdate
+)
 
 // markDelay is Settings.MarkDelay where there is one.
 const markDelay = time.Millisecond
@@ -68,6 +81,10 @@ type generator struct {
 	profile int // of value sizes
 	keys    int
 	serial  uint64
+	// What the workload has: how many keyspaces beside the first; range deletes;
+	// transactions; many checkpoints, so that there are compactions; backups.
+	spaces                          int
+	ranges, updates, dense, backups bool
 }
 
 // NewWorkload makes the workload of a seed.
@@ -76,10 +93,15 @@ func NewWorkload(seed uint64, model vfs.Model, concurrent bool) *Workload {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(model))), w: w}
 	g.settings()
 	g.profile, g.keys = g.IntN(4), 2+g.IntN(8)
+	g.spaces = max(0, g.IntN(6)-2)
+	g.ranges, g.updates, g.dense, g.backups = g.IntN(2) == 0, g.IntN(3) == 0, g.IntN(3) == 0, g.IntN(6) == 0
 	for n := 1 + g.IntN(3); n > 0; n-- {
 		l := life{at: g.Float64(), kill: g.IntN(3) == 0, seed: g.Uint64(), redo: g.IntN(2) == 0}
 		for n := 3 + g.IntN(10); n > 0; n-- {
 			l.steps = append(l.steps, g.step())
+			if g.dense && g.IntN(3) != 0 {
+				l.steps = append(l.steps, step{kind: stepCheckpoint})
+			}
 		}
 		w.lives = append(w.lives, l)
 	}
@@ -106,32 +128,32 @@ func (g *generator) settings() {
 		s.Mechanism = uint8(k + 1)
 	}
 	s.LogDir = g.IntN(8) == 0
+	s.Level = [...]Level{Durable, Durable, Written, Buffered}[g.IntN(4)]
 }
 
 func (g *generator) step() step {
+	switch k := g.IntN(100); {
+	case g.backups && k < 7:
+		return step{kind: stepBackup}
+	case k < 9 || g.dense && k < 15:
+		return step{kind: stepCompact}
+	case g.spaces > 0 && k < 24:
+		return step{kind: stepCommit, commits: [][]commit{{g.space()}}}
+	}
 	k := g.IntN(100)
 	switch {
 	case g.w.Concurrent && k < 35:
-		s := step{kind: stepBurst}
-		for w := 2 + g.IntN(3); w > 0; w-- {
-			var cs []commit
-			for n := 1 + g.IntN(3); n > 0; n-- {
-				c := g.commit()
-				own := Op{Key: fmt.Appendf(nil, "w%d", w), Value: g.value()}
-				c.ops = append([]Op{own}, c.ops...)
-				cs = append(cs, c)
-			}
-			s.commits = append(s.commits, cs)
-		}
-		return s
+		return g.burst()
 	case g.w.Concurrent && k < 50:
 		s := step{kind: stepPipeline, commits: [][]commit{nil}}
 		for n := 2 + g.IntN(4); n > 0; n-- {
-			s.commits[0] = append(s.commits[0], g.commit())
+			c := g.commit(true)
+			c.how = bySubmit
+			s.commits[0] = append(s.commits[0], c)
 		}
 		return s
 	case k < 75:
-		return step{kind: stepCommit, commits: [][]commit{{g.commit()}}}
+		return step{kind: stepCommit, commits: [][]commit{{g.commit(true)}}}
 	case k < 82:
 		return step{kind: stepSync}
 	case k < 91:
@@ -142,21 +164,80 @@ func (g *generator) step() step {
 	return step{kind: stepIdle}
 }
 
-func (g *generator) commit() commit {
-	c := commit{level: [...]Level{Durable, Durable, Written, Written, Buffered}[g.IntN(5)], submit: g.IntN(3) == 0}
+// burst returns concurrent writers; one of them may drop a keyspace of the
+// others.
+func (g *generator) burst() step {
+	s := step{kind: stepBurst}
+	for w := 2 + g.IntN(3); w > 0; w-- {
+		var cs []commit
+		for n := 1 + g.IntN(3); n > 0; n-- {
+			c := g.commit(false)
+			own := Op{Key: fmt.Appendf(nil, "w%d", w), Value: g.value()}
+			c.ops = append([]Op{own}, c.ops...)
+			cs = append(cs, c)
+		}
+		s.commits = append(s.commits, cs)
+	}
+	if g.spaces > 0 && g.IntN(3) == 0 {
+		drop := commit{level: g.w.Settings.Level, ops: []Op{{Kind: Drop, Space: 1 + g.IntN(g.spaces)}}}
+		s.commits[0] = append(s.commits[0], drop)
+	}
+	return s
+}
+
+// space makes or drops a keyspace.
+func (g *generator) space() commit {
+	op := Op{Kind: Create, Space: 1 + g.IntN(g.spaces)}
+	if g.IntN(3) != 0 {
+		op.Kind = Drop
+	}
+	return commit{level: g.w.Settings.Level, ops: []Op{op}}
+}
+
+// commit returns a batch. Without open it deletes nothing but keys of op.
+func (g *generator) commit(open bool) commit {
+	c := commit{level: [...]Level{Durable, Durable, Written, Written, Buffered}[g.IntN(5)]}
+	switch k := g.IntN(3); {
+	case k == 0:
+		c.how = bySubmit
+	case k == 1 && g.updates:
+		c.how = byUpdate
+	}
 	n := 1
 	if g.IntN(3) == 0 {
 		n = 2 + g.IntN(4)
 	}
 	for range n {
-		op := Op{Key: fmt.Appendf(nil, "k%d", g.IntN(g.keys))}
-		if op.Delete = g.IntN(5) == 0; !op.Delete {
-			op.Value = g.value()
-		}
-		c.ops = append(c.ops, op)
+		c.ops = append(c.ops, g.op(open))
 	}
 	return c
 }
+
+func (g *generator) op(open bool) Op {
+	op := Op{Key: g.key(g.IntN(g.keys))}
+	if g.spaces > 0 && g.IntN(2) == 0 {
+		op.Space = 1 + g.IntN(g.spaces)
+	}
+	switch k := g.IntN(10); {
+	case k < 2:
+		op.Kind = Delete
+	case k < 4 && g.ranges:
+		op.Kind = DeleteRange
+		lo := g.IntN(g.keys)
+		op.Key, op.Value = g.key(lo), g.key(lo+1+g.IntN(g.keys-lo))
+		if open && g.IntN(4) == 0 {
+			op.Key = nil
+		}
+		if open && g.IntN(4) == 0 {
+			op.Value = nil
+		}
+	default:
+		op.Value = g.value()
+	}
+	return op
+}
+
+func (g *generator) key(n int) []byte { return fmt.Appendf(nil, "k%d", n) }
 
 // value returns bytes that no other value has, unless it is very short.
 func (g *generator) value() []byte {
@@ -213,8 +294,8 @@ func (w *Workload) mode() string {
 func (w *Workload) String() string {
 	s := w.Settings
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %#x, %s, %s: align %d, file %d, table %d, mark %v, policy %d, compression %d, mechanism %d, log dir %v\n",
-		w.Seed, modelNames[w.Model], w.mode(), s.Align, s.FileSize, s.TableSize, s.MarkDelay, s.Policy, s.Compression, s.Mechanism, s.LogDir)
+	fmt.Fprintf(&b, "seed %#x, %s, %s: align %d, file %d, table %d, mark %v, policy %d, compression %d, mechanism %d, log dir %v, level %v\n",
+		w.Seed, modelNames[w.Model], w.mode(), s.Align, s.FileSize, s.TableSize, s.MarkDelay, s.Policy, s.Compression, s.Mechanism, s.LogDir, s.Level)
 	for i, l := range w.lives {
 		fmt.Fprintf(&b, "life %d:", i)
 		for _, s := range l.steps {
@@ -227,7 +308,7 @@ func (w *Workload) String() string {
 
 // String describes a step.
 func (s step) String() string {
-	name := [...]string{"", "pipeline", "burst", "sync", "checkpoint", "reopen", "idle"}[s.kind]
+	name := [...]string{"", "pipeline", "burst", "sync", "checkpoint", "reopen", "idle", "compact", "backup"}[s.kind]
 	for _, cs := range s.commits {
 		if name != "" {
 			name += "["
@@ -242,22 +323,29 @@ func (s step) String() string {
 	return name
 }
 
-// String describes a commit: its level, and key and length of each operation.
+// String describes a commit: its level, how it is made, and each operation.
 func (c commit) String() string {
-	s := c.level.String()
-	if c.submit {
-		s += "*"
-	}
-	s += "{"
+	s := c.level.String() + [...]string{"", "*", "&"}[c.how] + "{"
 	for i, op := range c.ops {
 		if i > 0 {
 			s += " "
 		}
-		if op.Delete {
-			s += "-" + string(op.Key)
-		} else {
-			s += fmt.Sprintf("%s=%d", op.Key, len(op.Value))
-		}
+		s += op.String()
 	}
 	return s + "}"
+}
+
+// String describes an operation: key and length of a put, -key, a range, or a
+// keyspace and + or - for its coming and going.
+func (op Op) String() string {
+	key := keyName(op.Space, op.Key)
+	switch op.Kind {
+	case Put:
+		return fmt.Sprintf("%s=%d", key, len(op.Value))
+	case DeleteRange:
+		return fmt.Sprintf("-[%s,%s)", key, op.Value)
+	case Create:
+		return "+" + key
+	}
+	return "-" + key
 }

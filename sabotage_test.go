@@ -73,7 +73,7 @@ var mutations = []mutation{
 		"if l.link == nil || l.link.Copies == l.link.Kept {", "if true {",
 		"TestSequence9CrashInsideOpen"},
 	{"copies are synced before the mark that proves them", "wal/log.go",
-		"if err := l.writeOut(true); err != nil {\n\t\treturn err\n\t}\n\tl.hist", "if err := l.writeOut(false); err != nil {\n\t\treturn err\n\t}\n\tl.hist",
+		"if err := l.writeOut(true); err != nil {\n\t\treturn err\n\t}\n\tl.unused", "if err := l.writeOut(false); err != nil {\n\t\treturn err\n\t}\n\tl.unused",
 		"TestSequence9CrashInsideOpen"},
 }
 

@@ -172,6 +172,25 @@ func (b *Batch) Append(kind base.Kind, key, value []byte) error {
 // operations that the range covers, and ranges that overlap.
 func (b *Batch) Len() int { return len(b.ops) - b.dead }
 
+// Get returns the last put or delete of a key, of a batch that has no range deletes.
+// The value is the batch's own memory, valid until the next call of another method
+// than Get, Len and Size.
+func (b *Batch) Get(key []byte) (value []byte, kind base.Kind, ok bool) {
+	i, _ := b.find(key)
+	if i < 0 {
+		return nil, 0, false
+	}
+	o := &b.ops[i]
+	if kind = base.Kind(b.buf[o.off]); kind == base.KindPut {
+		n, at, _ := uvarint(b.buf, int(o.keyOff+o.keyLen))
+		value = b.buf[at : at+n : at+n]
+	}
+	return value, kind, true
+}
+
+// Ranges says whether there are range deletes.
+func (b *Batch) Ranges() bool { return b.spans+b.pending > 0 }
+
 // Size returns the length in bytes of what Bytes would return; between a
 // DeleteRange and the next Bytes that is an upper bound, as with Len.
 func (b *Batch) Size() int {

@@ -346,3 +346,39 @@ func BenchmarkDecode100(b *testing.B) {
 		}
 	}
 }
+
+// TestGet compares Get with a map.
+func TestGet(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 100 {
+		b := new(Batch)
+		want := map[string]string{} // "-": deleted
+		for range rng.IntN(100) {
+			key, value := fmt.Append(nil, "k", rng.IntN(40)), make([]byte, rng.IntN(300))
+			if rng.IntN(3) == 0 {
+				require.NoError(t, b.Delete(key))
+				want[string(key)] = "-"
+			} else {
+				require.NoError(t, b.Put(key, value))
+				want[string(key)] = string(value)
+			}
+			key = fmt.Append(nil, "k", rng.IntN(40))
+			got, kind, ok := b.Get(key)
+			w, there := want[string(key)]
+			require.Equal(t, there, ok)
+			if there && w == "-" {
+				require.Equal(t, base.KindDelete, kind)
+			} else if there {
+				require.Equal(t, base.KindPut, kind)
+				require.Equal(t, w, string(got))
+			}
+		}
+		require.False(t, b.Ranges())
+		require.NoError(t, b.DeleteRange([]byte("a"), []byte("b")))
+		require.True(t, b.Ranges())
+		b.Bytes()
+		require.True(t, b.Ranges())
+		b.Reset()
+		require.False(t, b.Ranges())
+	}
+}

@@ -154,7 +154,7 @@ func (db *DB) unlock() {
 
 func (db *DB) recover() error {
 	db.pipe = commit.New(memtables{db})
-	db.lane = commit.NewLane(db.pipe)
+	db.lane = commit.NewLane(db.pipe, insideTwo)
 	db.cfg.Log.Applier = commit.Applier{Pipeline: db.pipe}
 	if db.opts.OnEvent != nil {
 		db.cfg.Log.OnSlowSync = db.slowSync

@@ -8,7 +8,6 @@ import (
 
 	"github.com/forebaydb/forebay/commit"
 	"github.com/forebaydb/forebay/internal/base"
-	"github.com/forebaydb/forebay/internal/keyspace"
 	"github.com/forebaydb/forebay/memtable"
 )
 
@@ -21,7 +20,7 @@ type Tx struct {
 	Writer
 	db      *DB
 	batch   Batch
-	own     *memtable.Table // what it wrote, for its own reads; nil: nothing
+	own     *memtable.Table // what it wrote, for reads of ranges; nil: there were none
 	seq     base.LSN        // of the last own write
 	reads   *commit.Reads
 	ctx     context.Context
@@ -70,8 +69,7 @@ var errAgain = fmt.Errorf("%w: begin again", ErrConflict)
 //
 // Writes of the store itself inside of fn (DB.Put, DB.Update, …) are commits of
 // their own, which stay when fn fails, and may be what fn conflicts with. When fn
-// runs alone they fail with ErrNested; a DB.Update does so too that would have to
-// take turns with fn. fn must not wait for another goroutine that writes to the
+// runs alone they fail with ErrNested. fn must not wait for another goroutine that writes to the
 // store: that one may be waiting for fn.
 func (db *DB) Update(fn func(tx *Tx) error) error {
 	return db.UpdateLevel(context.Background(), db.opts.DefaultLevel, fn)
@@ -111,43 +109,6 @@ func (db *DB) UpdateLevel(ctx context.Context, level Level, fn func(tx *Tx) erro
 			return err
 		}
 		tx.mode = max(tx.mode, inLane)
-	}
-}
-
-// alone is a transaction that runs by itself: all other writers wait.
-type alone struct {
-	goroutine string
-	done      chan struct{}
-}
-
-// enterAlone makes the calling goroutine the only one that is admitted, until it
-// leaves. Those that were admitted before may still commit.
-func (db *DB) enterAlone(ctx context.Context) (leave func(), err error) {
-	select {
-	case <-db.solo:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	db.count.alone.Add(1)
-	a := &alone{goroutine: commit.Goroutine(), done: make(chan struct{})}
-	db.alone.Store(a)
-	return func() {
-		db.alone.Store(nil)
-		close(a.done)
-		db.solo <- struct{}{}
-	}, nil
-}
-
-// waitAlone waits for a transaction that runs by itself.
-func (db *DB) waitAlone(ctx context.Context, a *alone) error {
-	if a.goroutine == commit.Goroutine() {
-		return ErrNested
-	}
-	select {
-	case <-a.done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
@@ -197,9 +158,6 @@ func (tx *Tx) reset() {
 // enterLane takes a turn. Nothing has been read yet.
 func (tx *Tx) enterLane(ctx context.Context) error {
 	h, err := tx.db.lane.Enter(ctx)
-	if errors.Is(err, commit.ErrNested) {
-		return ErrNested
-	}
 	if err != nil {
 		return err
 	}
@@ -364,113 +322,6 @@ func (tx *Tx) recheck() error {
 	return nil
 }
 
-// wrote takes what the batch took into the transaction's own table.
-func (tx *Tx) wrote(kind base.Kind, key, value []byte) error {
-	if tx.done {
-		return ErrTxDone
-	}
-	if tx.own == nil {
-		tx.own = memtable.New(0)
-	}
-	tx.seq++
-	var err error
-	if kind == base.KindRangeDelete {
-		err = tx.own.AddRangeDelete(tx.seq, key, value)
-	} else {
-		err = tx.own.Add(tx.seq, kind, key, value)
-	}
-	if err != nil {
-		tx.err = err
-	}
-	return err
-}
-
-// ready is asked before a read.
-func (tx *Tx) ready() error {
-	if tx.done {
-		return ErrTxDone
-	}
-	return tx.err
-}
-
-// fail makes the attempt come to nothing.
-func (tx *Tx) fail(err error) error {
-	if tx.err == nil {
-		tx.err = err
-	}
-	return tx.err
-}
-
-// get is source.get.
-func (tx *Tx) get(key []byte) ([]byte, bool, error) {
-	if err := tx.ready(); err != nil {
-		return nil, false, err
-	}
-	if tx.own != nil {
-		if value, _, found, done := fromMemory(tx.own, key, base.MaxLSN); done {
-			return value, found, nil
-		}
-	}
-	db := tx.db
-	if tx.hold == nil && tx.mode == optimistic && tx.reads.Empty() && len(tx.cursors) == 0 && db.pipe.Hot(key) {
-		// Many want this key: take turns from the start. A cursor would go on at
-		// the LSN of before.
-		if err := tx.enterLane(tx.ctx); err != nil && !errors.Is(err, ErrNested) {
-			return nil, false, tx.fail(err)
-		}
-	}
-	if tx.hold != nil {
-		if value, kind, from, ok := tx.hold.Get(key); ok {
-			tx.reads.KeyFrom(key, from)
-			tx.ahead = true
-			return value, kind == base.KindPut, nil
-		}
-	}
-	tx.reads.Key(key)
-	v, shard, err := db.enter()
-	if err != nil {
-		return nil, false, tx.fail(err)
-	}
-	value, found, err := v.get(key, tx.at)
-	v.gate.exit(shard)
-	if err != nil {
-		return nil, false, tx.fail(db.seen(err))
-	}
-	return value, found, nil
-}
-
-// open is source.open.
-func (tx *Tx) open(lo, hi []byte) (*cursor, error) {
-	if err := tx.ready(); err != nil {
-		return nil, err
-	}
-	tx.ranges = true
-	if tx.hold != nil && !tx.hold.Clean() {
-		if !tx.reads.Empty() {
-			return nil, tx.fail(errAgain) // the next attempt waits before it reads
-		}
-		if err := tx.hold.Drain(tx.ctx); err != nil {
-			return nil, tx.fail(err)
-		}
-		tx.at = tx.hold.At()
-		tx.reads.Reset(tx.at)
-	}
-	v, shard, err := tx.db.enter()
-	if err != nil {
-		return nil, tx.fail(err)
-	}
-	c, err := tx.db.cursor(v, shard, tx.at, lo, hi, tx.own, tx.seq)
-	if err != nil {
-		return nil, tx.fail(err)
-	}
-	c.seen = tx.reads.Range
-	if len(tx.cursors) > 16 {
-		tx.cursors = slices.DeleteFunc(tx.cursors, func(c *cursor) bool { return c.shut })
-	}
-	tx.cursors = append(tx.cursors, c)
-	return c, nil
-}
-
 // closeIterators closes what fn left open: what it looked at is noted then.
 func (tx *Tx) closeIterators() {
 	for _, c := range tx.cursors {
@@ -485,69 +336,4 @@ func (tx *Tx) close() {
 	tx.closeIterators()
 	tx.leave()
 	tx.done = true
-}
-
-// Space is a keyspace inside of a transaction.
-type Space struct {
-	Reader
-	Writer
-}
-
-// Keyspace returns the keyspace with a name of 1 to 255 bytes, inside of the
-// transaction, which makes it when there is none. The Space is of this call of the
-// transaction's function, and not of the next.
-func (tx *Tx) Keyspace(name string) (Space, error) {
-	if err := keyspace.CheckName(name); err != nil {
-		return Space{}, fmt.Errorf("forebay: %w", err)
-	}
-	ks, err := tx.keyspace(name)
-	if err != nil {
-		return Space{}, err
-	}
-	return Space{Reader{from: tx, prefix: ks.prefix}, Writer{&tx.batch, ks}}, nil
-}
-
-// keyspace returns a handle of the transaction's own. That the keyspace was not
-// dropped meanwhile is validated: its name was read.
-func (tx *Tx) keyspace(name string) (*Keyspace, error) {
-	id, err := lookUp(tx, name)
-	if errors.Is(err, ErrNoKeyspace) {
-		id, err = tx.create(name)
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, ks := range tx.spaces {
-		if ks.id == id {
-			return ks, nil
-		}
-	}
-	ks := newKeyspace(tx.db, id, name)
-	tx.spaces = append(tx.spaces, ks)
-	return ks, nil
-}
-
-// create gives the next id to a name.
-func (tx *Tx) create(name string) (uint64, error) {
-	id := keyspace.First
-	value, found, err := tx.get(keyspace.NextKey())
-	if err == nil && found {
-		id, err = decodeID(value)
-	}
-	if err != nil {
-		return 0, err
-	}
-	for _, kv := range [][2][]byte{
-		{keyspace.NameKey(name), keyspace.EncodeID(id)},
-		{keyspace.IDKey(id), []byte(name)},
-		{keyspace.NextKey(), keyspace.EncodeID(id + 1)},
-	} {
-		if err := tx.batch.b.Put(kv[0], kv[1]); err != nil {
-			return 0, err
-		}
-		if err := tx.wrote(base.KindPut, kv[0], kv[1]); err != nil {
-			return 0, err
-		}
-	}
-	return id, nil
 }

@@ -1,19 +1,13 @@
 package commit
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"runtime"
 	"sync"
 	"time"
 
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/wal"
 )
-
-// ErrNested: a goroutine that holds the lane asks for it again.
-var ErrNested = errors.New("commit: a transaction inside of another")
 
 // Lane is where transactions that met a conflict take turns. Who holds it runs
 // his transaction, reads what those before him are about to write, submits, and
@@ -30,8 +24,10 @@ var ErrNested = errors.New("commit: a transaction inside of another")
 // refuses, too, whoever read from it.
 type Lane struct {
 	p *Pipeline
-	// limit is how long the lane is held while others wait.
-	limit time.Duration
+	// limit is how long the lane is held while others wait, and short while one
+	// waits that is nested: it may be the holder who waits for it.
+	limit, short time.Duration
+	nested       func() bool
 
 	mu     sync.Mutex // guards all below; the locks of log and tracker come after it
 	holder *Hold
@@ -39,13 +35,16 @@ type Lane struct {
 	over   overlay
 }
 
-// NewLane returns a lane of the pipeline.
-func NewLane(p *Pipeline) *Lane { return &Lane{p: p, limit: time.Second} }
+// NewLane returns a lane of the pipeline. nested, which may be nil, says whether
+// the calling goroutine is inside of two transactions; it is asked by those that
+// have waited for a while.
+func NewLane(p *Pipeline, nested func() bool) *Lane {
+	return &Lane{p: p, limit: time.Second, short: 5 * time.Millisecond, nested: nested}
+}
 
 // Hold is one stay in the lane. One goroutine at a time uses it.
 type Hold struct {
 	lane    *Lane
-	gid     string
 	granted chan struct{} // closed when the lane is this one's; nil: at once
 	since   time.Time
 	at      base.LSN
@@ -54,19 +53,15 @@ type Hold struct {
 }
 
 // Enter waits for the lane, first come first served. When ctx ends it returns
-// its error. ErrNested: the calling goroutine holds it. A Hold must be left,
-// also by a panic: defer Leave.
+// its error. Who asks while he holds it takes it from himself after a moment. A
+// Hold must be left, also by a panic: defer Leave.
 func (l *Lane) Enter(ctx context.Context) (*Hold, error) {
-	h := &Hold{lane: l, gid: goroutine()}
+	h := &Hold{lane: l}
 	l.mu.Lock()
-	switch {
-	case l.holder == nil:
+	if l.holder == nil {
 		l.grant(h)
 		l.mu.Unlock()
-	case l.holder.gid == h.gid:
-		l.mu.Unlock()
-		return nil, ErrNested
-	default:
+	} else {
 		h.granted = make(chan struct{})
 		l.queue = append(l.queue, h)
 		l.mu.Unlock()
@@ -103,21 +98,26 @@ func (l *Lane) pass() {
 
 // wait waits until h has the lane, and takes it from who holds it too long.
 func (l *Lane) wait(ctx context.Context, h *Hold) error {
-	timer := time.NewTimer(l.limit)
+	limit := l.limit
+	timer := time.NewTimer(l.short)
 	defer timer.Stop()
-	for {
+	for asked := false; ; {
 		select {
 		case <-h.granted:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
+			if !asked && l.nested != nil && l.nested() {
+				limit = l.short
+			}
+			asked = true
 			l.mu.Lock()
-			rest := l.limit
+			rest := limit
 			if l.holder != nil && len(l.queue) > 0 {
 				if rest -= time.Since(l.holder.since); rest <= 0 {
 					l.pass()
-					rest = l.limit
+					rest = limit
 				}
 			}
 			l.mu.Unlock()
@@ -229,15 +229,4 @@ func (h *Hold) Submit(record []byte, level wal.Level, reads *Reads, guard func()
 		l.over.add(c, record, at)
 	}
 	return c, nil
-}
-
-// goroutine returns the number of the calling goroutine, as its stack says it.
-func goroutine() string {
-	var buf [32]byte
-	b := buf[:runtime.Stack(buf[:], false)]
-	b = bytes.TrimPrefix(b, []byte("goroutine "))
-	if i := bytes.IndexByte(b, ' '); i >= 0 {
-		b = b[:i]
-	}
-	return string(b)
 }

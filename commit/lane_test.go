@@ -93,7 +93,7 @@ type store struct {
 func openStore(t testing.TB, fsys vfs.FS) *store {
 	s := &store{table: &versions{m: map[string][]version{}}}
 	s.p = New(s.table)
-	s.lane = NewLane(s.p)
+	s.lane = NewLane(s.p, nil)
 	l, err := wal.Open("db", &wal.Options{FS: fsys, MarkDelay: -1, Applier: Applier{s.p}})
 	require.NoError(t, err)
 	s.log = l

@@ -205,7 +205,7 @@ func newSim(t *testing.T, seed uint64, noCheck bool) *sim {
 	s := &sim{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), table: &simTable{}}
 	s.dels, s.slow = s.rng.IntN(2) == 0, s.rng.IntN(12)
 	s.p = New(s.table)
-	s.lane = NewLane(s.p)
+	s.lane = NewLane(s.p, nil)
 	s.log = &simLog{rng: s.rng, applier: Applier{s.p}, next: 1, done: map[*wal.Request]error{}, noCheck: noCheck}
 	s.p.Start(s.log, 0)
 	if seed%2 == 0 { // what is remembered is little

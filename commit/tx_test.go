@@ -221,13 +221,34 @@ func (f gateFile) SyncData() error {
 	return f.File.SyncData()
 }
 
+// TestLaneIsTakenFromOneself: the holder who asks for it again waits for a moment.
+func TestLaneIsTakenFromOneself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t, vfs.NewMem())
+		nested := true
+		s.lane.nested = func() bool { return nested }
+		for _, wait := range []time.Duration{s.lane.short, s.lane.limit} {
+			begin := time.Now()
+			outer, err := s.lane.Enter(background)
+			require.NoError(t, err)
+			inner, err := s.lane.Enter(background)
+			require.NoError(t, err)
+			require.Equal(t, wait, time.Since(begin))
+			require.Same(t, inner, s.lane.holder)
+			outer.Leave()
+			require.Same(t, inner, s.lane.holder)
+			inner.Leave()
+			require.Nil(t, s.lane.holder)
+			nested = false
+		}
+	})
+}
+
 func TestLaneIsFirstComeFirstServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t, vfs.NewMem())
 		h, err := s.lane.Enter(background)
 		require.NoError(t, err)
-		_, err = s.lane.Enter(background)
-		require.ErrorIs(t, err, ErrNested)
 		var wg sync.WaitGroup
 		var order []int
 		for i := range 5 {

@@ -8,10 +8,13 @@
 // # How a workload is explored
 //
 // A workload (workload.go) is a function of its seed: settings, a few lives,
-// and in each life a few steps. While it runs (record.go), a snapshot is kept
-// after each I/O, with the bounds that a crash there must respect: lo, the last
-// commit that must be there after a power cut; kill, the same after a crash of
-// the process; hi, the last LSN assigned. A life ends in a crash whose remains
+// and in each life a few steps: batches and transactions over several keyspaces,
+// keyspaces that come and go, checkpoints, compactions, backups (steps.go). While
+// it runs (record.go), a snapshot is kept after each I/O, with the bounds that a
+// crash there must respect: lo, the last commit that must be there after a power
+// cut; kill, the same after a crash of the process; hi, the last LSN assigned.
+// What the engine does in the background, checkpoints of full memtables and
+// compactions, has its place among the I/Os too, though not the same every time. A life ends in a crash whose remains
 // the next life opens, so that recovery is followed by more writes, and they by
 // more crashes.
 //
@@ -21,12 +24,17 @@
 // kept; then with fates by chance, zeros, garbage, stale and torn sectors among
 // them, as far as the model of the disk allows.
 //
-// Each state is opened and scanned (check.go). The hash of the pairs that are
-// found must be H(n), where n is the LSN that the engine says, and n must be
-// within the bounds. Some states go through more: reads and reverse scans agree
-// with the scan; no stray file is left; recovering again changes nothing; a new
-// durable write survives one more crash; and the power is cut again after every
-// I/O of the recovery itself.
+// Each state is opened and scanned (check.go). The hash of the keyspaces and
+// pairs that are found must be H(n), where n is the LSN that the engine says, and
+// n must be within the bounds. Some states go through more: reads, reverse scans
+// and the list of keyspaces agree with S(n); no stray file is left; a compaction
+// changes nothing; recovering again changes nothing; a new durable write survives
+// one more crash; and the power is cut again after every I/O of the recovery
+// itself.
+//
+// Backups are directories of the same disk, and go through the same crashes
+// (backup.go). One that was done is S(n) of the n that it was said to hold. One
+// that was not may refuse to open; if it opens it is empty, or a legal state.
 //
 // A violation has one line that makes the state again (Replay), and the state
 // itself.

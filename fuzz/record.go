@@ -58,6 +58,8 @@ type recorder struct {
 	backups []backup
 	did     features
 	made    int // backups
+	// compactions of the open store at the last look; the workload's goroutine.
+	compactions int64
 }
 
 // record runs the workload.
@@ -143,7 +145,8 @@ func (r *recorder) live(l *life, redo []commit) bool {
 			continue
 		}
 		if err = r.step(st, &l.steps[i]); err == nil {
-			r.note(st)
+			r.x.quiesce()
+			r.note(st, &l.steps[i])
 		}
 	}
 	r.x.quiesce()
@@ -199,7 +202,7 @@ func (r *recorder) openStore(s Settings) (Store, error) {
 		r.hist = r.hist.prefix(n)
 	}
 	r.acked = bounds{lo: n, kill: n}
-	r.open = st
+	r.open, r.compactions = st, 0
 	r.seal()
 	if k := len(r.out.cuts); k > r.first {
 		r.out.cuts[k-1].hi = n

@@ -156,7 +156,10 @@ func warm(cfg *Config) error {
 				if _, err := st.Apply([]Op{{Key: []byte("k"), Value: make([]byte, 2000)}}, Durable); err != nil {
 					return err
 				}
-				if err := st.Checkpoint(); err != nil {
+				if _, _, err := st.Update([]Op{{Space: 1, Key: []byte("k"), Value: []byte("v")}}, Durable); err != nil {
+					return err
+				}
+				if err := st.Compact(); err != nil {
 					return err
 				}
 			}
@@ -289,7 +292,7 @@ func (r *Report) Features() string {
 	for i, name := range featureNames {
 		out[i] = fmt.Sprintf("%s %d", name, r.With[i])
 	}
-	return "states after " + strings.Join(out, ", ")
+	return "states of stores with " + strings.Join(out, ", ")
 }
 
 func rowKey(r Row) string { return fmt.Sprint(r.Model, r.Align, r.Concurrent) }

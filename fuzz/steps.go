@@ -19,18 +19,26 @@ const (
 	didDrop
 	didUpdate
 	didBackup
-	inCompact // a Compact is under way (from here on: at the cut, not before it)
-	inBackup  // a Backup is
+	didBackground // compactions that nobody asked for
+	// Not before the cut, but at it: a Compact, or a Backup, is under way.
+	inCompact
+	inBackup
 )
 
 // featureNames are the words for features, in the order of their bits.
-var featureNames = [...]string{"compactions", "range deletes", "keyspaces", "drops", "transactions", "backups", "in a compact", "in a backup"}
+var featureNames = [...]string{"compactions", "range deletes", "keyspaces", "drops", "transactions", "backups", "compactions in the background", "within Compact", "within Backup"}
 
-// note takes down whether there have been compactions; mu is not held.
-func (r *recorder) note(st Store) {
-	if st.Compactions() > 0 {
-		r.does(didCompaction)
+// note takes down whether a step has led to compactions.
+func (r *recorder) note(st Store, s *step) {
+	n := st.Compactions()
+	switch {
+	case n == r.compactions:
+		return
+	case s.kind != stepCompact && s.beside != stepCompact:
+		r.does(didBackground)
 	}
+	r.does(didCompaction)
+	r.compactions = n
 }
 
 func (r *recorder) does(f features) {
@@ -88,7 +96,7 @@ func (r *recorder) step(st Store, s *step) error {
 	case stepPipeline:
 		return r.pipeline(st, s.commits[0])
 	case stepBurst:
-		return r.burst(st, s.commits)
+		return r.burst(st, s)
 	}
 	return nil
 }
@@ -130,9 +138,9 @@ func (r *recorder) backup(st Store) error {
 
 // burst lets writers commit at once. What is refused because its keyspace was
 // dropped meanwhile has not happened.
-func (r *recorder) burst(st Store, writers [][]commit) error {
+func (r *recorder) burst(st Store, s *step) error {
 	var dropped *commit
-	for _, cs := range writers {
+	for _, cs := range s.commits {
 		for i := range cs {
 			if err := r.ensure(st, cs[i]); err != nil {
 				return err
@@ -144,7 +152,14 @@ func (r *recorder) burst(st Store, writers [][]commit) error {
 	}
 	var wg sync.WaitGroup
 	var failed atomic.Pointer[error]
-	for _, cs := range writers {
+	if s.beside != stepBurst {
+		wg.Go(func() {
+			if err := r.step(st, &step{kind: s.beside}); err != nil {
+				failed.Store(&err)
+			}
+		})
+	}
+	for _, cs := range s.commits {
 		wg.Go(func() {
 			for i := range cs {
 				var err error

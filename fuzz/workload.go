@@ -51,6 +51,8 @@ const (
 type step struct {
 	kind    stepKind
 	commits [][]commit // of one writer each
+	// beside is what is done while a burst goes on, stepBurst for nothing.
+	beside stepKind
 }
 
 // commit is one batch.
@@ -94,7 +96,7 @@ func NewWorkload(seed uint64, model vfs.Model, concurrent bool) *Workload {
 	g.settings()
 	g.profile, g.keys = g.IntN(4), 2+g.IntN(8)
 	g.spaces = max(0, g.IntN(6)-2)
-	g.ranges, g.updates, g.dense, g.backups = g.IntN(2) == 0, g.IntN(3) == 0, g.IntN(3) == 0, g.IntN(6) == 0
+	g.ranges, g.updates, g.dense, g.backups = g.IntN(2) == 0, g.IntN(3) == 0, g.IntN(3) == 0, g.IntN(4) == 0
 	for n := 1 + g.IntN(3); n > 0; n-- {
 		l := life{at: g.Float64(), kill: g.IntN(3) == 0, seed: g.Uint64(), redo: g.IntN(2) == 0}
 		for n := 3 + g.IntN(10); n > 0; n-- {
@@ -133,9 +135,9 @@ func (g *generator) settings() {
 
 func (g *generator) step() step {
 	switch k := g.IntN(100); {
-	case g.backups && k < 7:
+	case g.backups && k < 9:
 		return step{kind: stepBackup}
-	case k < 9 || g.dense && k < 15:
+	case k < 11 || g.dense && k < 17:
 		return step{kind: stepCompact}
 	case g.spaces > 0 && k < 24:
 		return step{kind: stepCommit, commits: [][]commit{{g.space()}}}
@@ -167,7 +169,15 @@ func (g *generator) step() step {
 // burst returns concurrent writers; one of them may drop a keyspace of the
 // others.
 func (g *generator) burst() step {
-	s := step{kind: stepBurst}
+	s := step{kind: stepBurst, beside: stepBurst}
+	switch k := g.IntN(8); {
+	case k == 0 && g.backups:
+		s.beside = stepBackup
+	case k == 1 || k == 2 && g.dense:
+		s.beside = stepCompact
+	case k == 3 || k == 4 && g.dense:
+		s.beside = stepCheckpoint
+	}
 	for w := 2 + g.IntN(3); w > 0; w-- {
 		var cs []commit
 		for n := 1 + g.IntN(3); n > 0; n-- {
@@ -306,9 +316,14 @@ func (w *Workload) String() string {
 	return b.String()
 }
 
+var stepNames = [...]string{"", "pipeline", "burst", "sync", "checkpoint", "reopen", "idle", "compact", "backup"}
+
 // String describes a step.
 func (s step) String() string {
-	name := [...]string{"", "pipeline", "burst", "sync", "checkpoint", "reopen", "idle", "compact", "backup"}[s.kind]
+	name := stepNames[s.kind]
+	if s.kind == stepBurst && s.beside != stepBurst {
+		name += "+" + stepNames[s.beside]
+	}
 	for _, cs := range s.commits {
 		if name != "" {
 			name += "["

@@ -283,3 +283,38 @@ func TestGetFuncAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations for a key in a cached block", n)
 	}
 }
+
+// TestCheckpointsWakeWriters: a writer who waits because the memory is full goes
+// on when a call of Checkpoint has settled, not only when the background has.
+func TestCheckpointsWakeWriters(t *testing.T) {
+	db := openSmall(t, vfs.NewMem())
+	defer db.Close()
+	var writers, checkpoints sync.WaitGroup
+	stop := make(chan struct{})
+	for range 3 {
+		checkpoints.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if err := db.Checkpoint(background); err != nil {
+						panic(err)
+					}
+				}
+			}
+		})
+	}
+	for w := range 3 {
+		writers.Go(func() {
+			for i := range 500 {
+				if err := db.Put(fmt.Append(nil, w, i), make([]byte, 200)); err != nil {
+					panic(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	close(stop)
+	checkpoints.Wait()
+}

@@ -122,9 +122,7 @@ func (db *DB) settleAll() {
 	for {
 		err := db.settleOne(db.ctx)
 		db.mu.Lock()
-		db.failure = err
-		close(db.settled)
-		db.settled = make(chan struct{})
+		db.attempted(err)
 		if db.closed || len(db.view.Load().frozen) == 0 || db.stuck() != nil {
 			db.settling = false
 			db.mu.Unlock()
@@ -142,6 +140,14 @@ func (db *DB) settleAll() {
 		}
 		delay = min(2*delay, 10*time.Second)
 	}
+}
+
+// attempted tells who waits for a memtable to be settled how it went, whoever
+// settled it. mu is held.
+func (db *DB) attempted(err error) {
+	db.failure = err
+	close(db.settled)
+	db.settled = make(chan struct{})
 }
 
 // stuck returns the error after which nothing can be settled until the store is
@@ -208,6 +214,7 @@ func (db *DB) settleTable(ctx context.Context, old *frozen) error {
 			v.place(&table{meta: listed, file: &segmentFile{r: r}})
 		}
 	})
+	db.attempted(nil)
 	db.pacer.Settled(old.table.Bytes(), int64(listed.Size), time.Now())
 	db.backlog()
 	db.mu.Unlock()

@@ -3,6 +3,9 @@ package forebay_test
 import (
 	"fmt"
 	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay"
 )
@@ -123,4 +126,41 @@ func ExampleDB_Update_readOnlyAnomaly() {
 	// Output:
 	// statement: checking 0 savings 20
 	// in the end: checking -10 savings 20 <nil>
+}
+
+// TestNestedWrites: a transaction that writes by other ways to what it reads
+// conflicts with itself, until it runs alone; then the write is refused where it
+// would wait for itself. Reads by other ways are allowed at any time.
+func TestNestedWrites(t *testing.T) {
+	db := openInMemory()
+	defer db.Close()
+	attempts := 0
+	err := db.Update(func(tx *forebay.Tx) error {
+		attempts++
+		before := get(tx, "key")
+		require.Equal(t, attempts-1, before, "an attempt sees what was committed before it")
+		require.Equal(t, before, get(db, "key"))
+		require.NoError(t, db.View(func(s *forebay.Snapshot) error {
+			require.Equal(t, before, get(s, "key"))
+			return nil
+		}))
+		require.NoError(t, tx.Put([]byte("other"), number(1)))
+		if err := db.Put([]byte("key"), number(before+1)); err != nil {
+			for _, nested := range []func() error{
+				func() error { return db.Update(func(tx *forebay.Tx) error { return tx.Put([]byte("key"), nil) }) },
+				func() error { return db.Apply(db.NewBatch(), forebay.Buffered) },
+				func() error { _, err := db.Submit(db.NewBatch(), forebay.Buffered); return err },
+				func() error { _, err := db.Keyspace("new"); return err },
+			} {
+				require.ErrorIs(t, nested(), forebay.ErrNested)
+			}
+			return err
+		}
+		return nil
+	})
+	require.ErrorIs(t, err, forebay.ErrNested)
+	require.Equal(t, 9, attempts, "docs/transactions.md: after eight attempts one runs alone")
+	require.Equal(t, 8, get(db, "key"), "writes by other ways are commits of their own")
+	require.Equal(t, 0, get(db, "other"))
+	require.NoError(t, db.Put([]byte("key"), nil), "nobody is alone any more")
 }

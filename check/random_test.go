@@ -26,7 +26,11 @@ func TestRandomDamage(t *testing.T) {
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	for i := range *roundFlag {
+	rounds := *roundFlag
+	if testing.Short() {
+		rounds = min(rounds, 10)
+	}
+	for i := range rounds {
 		seed := seed + uint64(i)
 		ok := t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { randomDamage(t, seed) })
 		if !ok {

@@ -16,11 +16,14 @@ import (
 	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
 )
 
-func main() {
+func main() { os.Exit(process(os.Args[1:])) }
+
+// process runs the command line of the process.
+func process(args []string) int {
 	// A second interrupt ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	return run(ctx, args, os.Stdin, os.Stdout, os.Stderr)
 }
 
 // run runs one command line and returns the exit code: 0 fine, 1 damaged, not

@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	const asCommand = "FOREBAY_TEST_AS_COMMAND"
 	if os.Getenv(asCommand) != "" {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(process(os.Args[1:]))
 	}
 	os.Setenv(asCommand, "1")
 	os.Exit(m.Run())

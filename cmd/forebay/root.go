@@ -10,6 +10,7 @@ import (
 	"github.com/forebaydb/forebay/cmd/forebay/inspect"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/demo"
+	"github.com/forebaydb/forebay/cmd/forebay/internal/shell"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/store"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/transfer"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/upkeep"
@@ -40,6 +41,7 @@ Exit codes: 0 fine; 1 not found, damaged or failed; 2 wrong usage.`,
 	root.AddCommand(demo.Commands()...)
 	root.AddCommand(store.Commands()...)
 	root.AddCommand(transfer.Commands()...)
+	root.AddCommand(shell.Commands()...)
 	root.AddCommand(upkeep.Commands()...)
 	root.AddCommand(inspect.Commands()...)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Usage(err) })

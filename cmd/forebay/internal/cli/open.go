@@ -84,12 +84,20 @@ func (v levelValue) String() string {
 }
 
 func (v levelValue) Set(s string) error {
+	l, err := ParseLevel(s)
+	if err == nil {
+		*v.level = l
+	}
+	return err
+}
+
+// ParseLevel returns the level with a name.
+func ParseLevel(s string) (forebay.Level, error) {
 	l, ok := levels[s]
 	if !ok {
-		return errors.New("it is durable, written or buffered")
+		return 0, errors.New("it is durable, written or buffered")
 	}
-	*v.level = l
-	return nil
+	return l, nil
 }
 
 func (levelValue) Type() string { return "level" }

@@ -57,9 +57,11 @@ func (p *Progress) Stop() {
 // IsTerminal says whether w is a terminal.
 func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
+	return ok && IsTerminalFile(f)
+}
+
+// IsTerminalFile says whether f is a terminal.
+func IsTerminalFile(f *os.File) bool {
 	st, err := f.Stat()
 	if err != nil || st.Mode()&os.ModeCharDevice == 0 {
 		return false

@@ -105,6 +105,7 @@ func (db *DB) UpdateLevel(ctx context.Context, level Level, fn func(tx *Tx) erro
 			return public(err)
 		}
 		db.count.conflicts.Add(1)
+		_ = db.pipe.WaitNoted(ctx) // an error the next attempt meets, too
 		if err := ctx.Err(); err != nil {
 			return err
 		}

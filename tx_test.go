@@ -237,3 +237,87 @@ func TestKeyspaceBesideDrop(t *testing.T) {
 	}
 	t.Log(rounds, "rounds")
 }
+
+// A transaction that was refused for a commit that was not applied yet began
+// again at once, read the same, and was refused again.
+func TestConflictWaits(t *testing.T) {
+	in := vfs.NewInjector(vfs.NewMem())
+	db := open(t, small(in))
+	defer db.Close()
+	require.NoError(t, db.Put([]byte("x"), []byte("old")))
+	gate := vfs.NewGate()
+	calls := 0
+	var other sync.WaitGroup
+	require.NoError(t, db.Update(func(tx *Tx) error {
+		calls++
+		value, err := tx.Get([]byte("x"))
+		if calls == 1 {
+			in.Add(vfs.Rule{Call: vfs.CallWrite, Name: "*.log", Gate: gate})
+			other.Go(func() { db.Put([]byte("x"), []byte("new")) })
+			<-gate.Arrived() // it has been admitted
+			time.AfterFunc(20*time.Millisecond, gate.Release)
+		} else {
+			require.Equal(t, "new", string(value))
+		}
+		require.NoError(t, err)
+		return tx.Put([]byte("y"), value)
+	}))
+	other.Wait()
+	require.Equal(t, 2, calls)
+}
+
+// TestNothingIsLeft: however a transaction ends, nothing is left of it.
+func TestNothingIsLeft(t *testing.T) {
+	db := open(t, small(vfs.NewMem()))
+	defer db.Close()
+	idle := func() {
+		t.Helper()
+		require.Nil(t, db.alone.Load())
+		require.Len(t, db.solo, 1)
+		db.readers.mu.Lock()
+		require.Empty(t, db.readers.floors)
+		require.Empty(t, db.readers.snapshots)
+		db.readers.mu.Unlock()
+		for i := range db.view.Load().gate.shards {
+			require.Zero(t, db.view.Load().gate.shards[i].n.Load())
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		h, err := db.lane.Enter(ctx)
+		require.NoError(t, err, "somebody is in the lane")
+		h.Leave()
+		require.NoError(t, db.Put([]byte("x"), []byte("1")))
+	}
+	for _, level := range []int{1, 2, aloneAfter + 1} { // optimistic, in the lane, alone
+		for name, end := range map[string]func() error{
+			"panic":  func() error { panic("end") },
+			"goexit": func() error { runtime.Goexit(); return nil },
+			"error":  func() error { return fmt.Errorf("end") },
+			"nil":    func() error { return nil },
+		} {
+			t.Run(fmt.Sprint(name, level), func(t *testing.T) {
+				calls := 0
+				done := make(chan bool)
+				go func() {
+					defer close(done)
+					defer func() { recover() }()
+					db.Update(func(tx *Tx) error {
+						calls++
+						tx.Get([]byte("x"))
+						it := tx.NewIterator(nil)
+						it.First()
+						require.NoError(t, tx.Put([]byte("x"), []byte("2")))
+						tx.NewIterator(nil).Last()
+						if calls < level {
+							return ErrConflict
+						}
+						return end()
+					})
+				}()
+				<-done
+				require.Equal(t, level, calls)
+				idle()
+			})
+		}
+	}
+}

@@ -56,7 +56,9 @@ type Pipeline struct {
 	applied atomic.Uint64
 	failed  atomic.Pointer[error]
 	track   tracker
-	waiting waiters
+	waiting waiters // for visible
+	// entering wait for applied.
+	entering waiters
 }
 
 // New returns a pipeline over a table, with the visible mark at lsn. Start
@@ -230,6 +232,7 @@ func (a Applier) Apply(reqs []*wal.Request, last base.LSN) {
 	if a.failed.Load() == nil {
 		a.track.applied()
 		a.applied.Store(last)
+		a.entering.wake(last)
 	}
 	a.table.Applied(last)
 }

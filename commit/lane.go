@@ -207,7 +207,10 @@ func (h *Hold) Get(key []byte) (value []byte, kind base.Kind, from *Commit, ok b
 	if l.holder != h { // its place in the order is lost
 		return nil, 0, nil, false
 	}
-	return l.over.get(key)
+	if value, kind, from, ok = l.over.get(key); ok {
+		l.p.track.heat(hashOf(key)) // it stays contended, though nobody is refused
+	}
+	return value, kind, from, ok
 }
 
 // Submit orders the transaction, as Pipeline.SubmitTx does; with a nil record it

@@ -70,7 +70,7 @@ func (c *Commit) prepareTx(p *Pipeline, record []byte, level wal.Level, reads *R
 // then the next one does better in the lane.
 func (p *Pipeline) Hot(key []byte) bool { return p.track.isHot(hashOf(key)) }
 
-// patience is how long WaitVisible waits before it asks the log whether it goes
+// patience is how long one waits for a mark before he asks the log whether it goes
 // on at all.
 const patience = 2 * time.Millisecond
 
@@ -78,15 +78,30 @@ const patience = 2 * time.Millisecond
 // Applied. It returns an error when ctx ends, or when the mark will never be
 // there: then whether what was read at lsn survives is unknown.
 func (p *Pipeline) WaitVisible(ctx context.Context, lsn base.LSN) error {
-	if p.Visible() >= lsn {
+	return p.await(ctx, &p.visible, &p.waiting, lsn)
+}
+
+// WaitNoted returns when all that a transaction can have been refused for by now is
+// applied: one that begins again before that would be refused again. It returns
+// errors as WaitVisible does.
+func (p *Pipeline) WaitNoted(ctx context.Context) error {
+	p.track.mu.Lock()
+	last := p.track.last
+	p.track.mu.Unlock()
+	return p.await(ctx, &p.applied, &p.entering, last)
+}
+
+// await waits until a mark has reached lsn.
+func (p *Pipeline) await(ctx context.Context, mark *atomic.Uint64, w *waiters, lsn base.LSN) error {
+	if mark.Load() >= lsn {
 		return nil
 	}
-	moved := p.waiting.join(lsn)
-	defer p.waiting.leave(moved)
+	moved := w.join(lsn)
+	defer w.leave(moved)
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
-		if p.Visible() >= lsn { // since join, too
+		if mark.Load() >= lsn { // since join, too
 			return nil
 		}
 		if err := p.failure(); err != nil {
@@ -97,7 +112,7 @@ func (p *Pipeline) WaitVisible(ctx context.Context, lsn base.LSN) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
-			return p.barrier(ctx, lsn)
+			return p.barrier(ctx, mark, lsn)
 		}
 	}
 }
@@ -114,10 +129,10 @@ func (p *Pipeline) Barrier(ctx context.Context) error {
 	return p.failure()
 }
 
-// barrier is Barrier for who needs no more than lsn to be visible.
-func (p *Pipeline) barrier(ctx context.Context, lsn base.LSN) error {
+// barrier is Barrier for who needs no more than that a mark has reached lsn.
+func (p *Pipeline) barrier(ctx context.Context, mark *atomic.Uint64, lsn base.LSN) error {
 	err := p.Barrier(ctx)
-	if p.Visible() >= lsn {
+	if mark.Load() >= lsn {
 		return nil
 	}
 	if err == nil {
@@ -126,7 +141,7 @@ func (p *Pipeline) barrier(ctx context.Context, lsn base.LSN) error {
 	return err
 }
 
-// waiters wait for the visible mark.
+// waiters wait for a mark.
 type waiters struct {
 	n    atomic.Int64
 	mu   sync.Mutex // guards list

@@ -67,11 +67,11 @@ func (db *DB) Position() Position {
 }
 
 // Changes iterates over the durable commits behind a position, in their order, up
-// to those that are durable when it comes to them. What is not durable yet is
-// never shown: a power cut could take it back. An error ends it and comes as the
-// last pair: ErrDiverged when the position is of a history that was cut off, a
-// *CompactedError when the log does not hold all behind it any more (see Pin),
-// ctx's.
+// to those that are durable when it comes to them; reads show each of them by
+// then. What is not durable yet is never shown: a power cut could take it back. An
+// error ends it and comes as the last pair: ErrDiverged when the position is of a
+// history that was cut off, a *CompactedError when the log does not hold all
+// behind it any more (see Pin), ctx's.
 func (db *DB) Changes(ctx context.Context, from Position) iter.Seq2[Change, error] {
 	return db.changes(ctx, from, false)
 }
@@ -114,6 +114,11 @@ func (db *DB) changes(ctx context.Context, from Position, follow bool) iter.Seq2
 				return
 			}
 			c := Change{Position: pos}
+			if err == nil {
+				// It is durable a moment before it is visible, and with it the names
+				// of keyspaces that it makes.
+				err = db.pipe.WaitVisible(ctx, pos.LSN)
+			}
 			if err == nil {
 				c.Ops, err = d.decode(rec)
 			}

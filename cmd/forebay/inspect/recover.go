@@ -331,6 +331,9 @@ func (r *story) advise(s *store, c *base.CorruptionError) {
 		"Ask the device: kernel log, SMART. Bytes that had been synced were changed or lost below the engine.",
 		"Restore from a backup, or put an intact copy of the damaged file in its place.",
 		"If a process has the store open and writes to it, look again: a file that moves while it is read can look damaged.")
+	if s.engine {
+		r.Advice = append(r.Advice, fmt.Sprintf("See all that is damaged: forebay check %s. Without a backup, make a new store of what can be read: forebay salvage %s DST.", s.dir, s.dir))
+	}
 }
 
 func (r *story) print(w io.Writer) {

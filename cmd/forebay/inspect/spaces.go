@@ -153,6 +153,16 @@ func (t *tool) names(s *store) spaces {
 	return n
 }
 
+// Keys returns what shows the stored keys of a store as keyspace and user key. The
+// store may be damaged.
+func Keys(fsys vfs.FS, dir, logDir string) func(stored []byte) string {
+	t, names := &tool{fsys}, spaces{}
+	if s, err := t.load(dir, logDir); err == nil {
+		names = t.names(s)
+	}
+	return func(stored []byte) string { return names.key(stored, false, 64) }
+}
+
 // namesBeside collects them for a file that was given by itself.
 func (t *tool) namesBeside(path string) spaces {
 	s, err := t.load(filepath.Dir(path), "")

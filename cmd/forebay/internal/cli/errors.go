@@ -38,7 +38,7 @@ func Hint(err error) string {
 	var limit *forebay.LimitError
 	switch {
 	case errors.As(err, &corrupt):
-		return "Stored bytes that were durable are damaged. No file was changed. Copy the directory before anything else;\n`forebay recover --explain DIR` says what is there."
+		return "Stored bytes that were durable are damaged. No file was changed. Copy the directory before anything else;\n`forebay recover --explain DIR` says what is there, `forebay check DIR` everything that is damaged, and\n`forebay salvage DIR DST` makes a new store of what can be read."
 	case errors.Is(err, forebay.ErrLocked):
 		return "The store is open in another process. Close it there, or wait, and try again.\n`forebay changes`, `find`, `wal`, `manifest`, `segment` and `recover --explain` take no lock and work meanwhile."
 	case errors.Is(err, forebay.ErrNoKeyspace):

@@ -20,7 +20,7 @@ import (
 
 // Commands returns the commands.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{backupCommand(), checkpointCommand(), compactCommand(), keyspacesCommand()}
+	return []*cobra.Command{backupCommand(), checkpointCommand(), compactCommand(), keyspacesCommand(), checkCommand(), salvageCommand()}
 }
 
 // Work is what a long call did to a store.
@@ -190,15 +190,8 @@ func backup(cmd *cobra.Command, dir, dst string, asJSON bool) error {
 			"epoch": info.At.Epoch, "lsn": info.At.LSN, "segments": info.Segments, "bytes": info.Bytes, "seconds": took.Seconds(),
 		})
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "backed up %s, %s in %s, as of commit %s, in %s\n", dir, cli.Bytes(info.Bytes), segments(info.Segments), position(info.At), cli.Duration(took))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "backed up %s, %s in %s, as of commit %s, in %s\n", dir, cli.Bytes(info.Bytes), count(info.Segments, "segment"), position(info.At), cli.Duration(took))
 	return err
-}
-
-func segments(n int) string {
-	if n == 1 {
-		return "1 segment"
-	}
-	return cli.Count(n) + " segments"
 }
 
 func position(p wal.Position) string { return fmt.Sprintf("%d:%d (epoch:LSN)", p.Epoch, p.LSN) }

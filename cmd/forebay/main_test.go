@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay"
@@ -150,6 +152,22 @@ func TestUsage(t *testing.T) {
 		{"wal dump DIR --frob", "unknown flag"},
 		{"manifest dump", "argument"},
 		{"recover DIR", "recover --explain"},
+		{"segment", "needs a command"},
+		{"segment dump", "argument"},
+		{"find DIR", "two arguments"},
+		{"find DIR x --hex", "not hexadecimal"},
+		{"changes", "argument"},
+		{"changes DIR --from 7", "EPOCH:LSN"},
+		{"check", "accepts 1 arg"},
+		{"salvage DIR", "accepts 2 arg"},
+		{"backup DIR", "accepts 2 arg"},
+		{"checkpoint", "accepts 1 arg"},
+		{"compact DIR DIR", "accepts 1 arg"},
+		{"keyspaces", "accepts 1 arg"},
+		{"keyspaces drop DIR", "accepts 2 arg"},
+		{"shell", "accepts 1 arg"},
+		{"shell DIR --create --read-only", "exclude each other"},
+		{"del DIR --range a", "two keys"},
 		{"demo here", "unknown command"},
 		{"demo --kills -1", "at least 0"},
 		{"demo --from MISSING", "--from"},
@@ -185,11 +203,13 @@ func TestMissingDirectory(t *testing.T) {
 // A reading command makes no store, and says where one would come from.
 func TestNoStore(t *testing.T) {
 	dir := t.TempDir()
-	for _, args := range []string{"get DIR a", "del DIR a", "scan DIR", "stats DIR", "export DIR -"} {
-		code, out, errs := forebayCmd("", strings.Fields(strings.Replace(args, "DIR", dir, 1))...)
+	for _, args := range []string{"get DIR a", "del DIR a", "scan DIR", "stats DIR", "export DIR -",
+		"keyspaces DIR", "keyspaces drop DIR x", "checkpoint DIR", "compact DIR", "shell DIR", "backup DIR DIR-copy", "check DIR", "salvage DIR DIR-copy"} {
+		code, out, errs := forebayCmd("", strings.Fields(strings.ReplaceAll(args, "DIR", dir))...)
 		require.Equal(t, 1, code, args)
 		require.Empty(t, out)
 		require.Contains(t, errs, "no store in "+dir)
+		require.NoDirExists(t, dir+"-copy")
 		entries, err := os.ReadDir(dir)
 		require.NoError(t, err)
 		require.Empty(t, entries)
@@ -245,18 +265,22 @@ func TestInspect(t *testing.T) {
 	require.Equal(t, 1, code, errs)
 }
 
-// Each command has a help text.
+// Each command has a help text, with examples.
 func TestHelp(t *testing.T) {
-	for _, cmd := range newRoot().Commands() {
-		if cmd.Hidden {
-			continue
+	var each func(cmd *cobra.Command, path ...string)
+	each = func(cmd *cobra.Command, path ...string) {
+		for _, sub := range cmd.Commands() {
+			if !sub.Hidden && sub.Name() != "help" && sub.Name() != "completion" {
+				each(sub, append(slices.Clone(path), sub.Name())...)
+			}
 		}
-		help := fine(t, cmd.Name(), "--help")
-		require.Contains(t, help, "Usage:", cmd.Name())
-		if !cmd.HasSubCommands() {
-			require.NotEmpty(t, cmd.Long+cmd.Example, cmd.Name())
+		require.Contains(t, fine(t, append(path, "--help")...), "Usage:", path)
+		if cmd.Runnable() && !cmd.HasSubCommands() {
+			require.NotEmpty(t, cmd.Long, path)
+			require.NotEmpty(t, cmd.Example, path)
 		}
 	}
+	each(newRoot())
 	require.Contains(t, fine(t, "--version"), "forebay ")
 	require.Contains(t, fine(t, "help"), "demo")
 }

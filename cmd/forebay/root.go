@@ -32,7 +32,9 @@ Exit codes: 0 fine; 1 not found, damaged or failed; 2 wrong usage.`,
   forebay get /tmp/s greeting
   forebay scan /tmp/s --prefix gr
   forebay import /tmp/s ~/src
-  forebay stats /tmp/s`,
+  forebay stats /tmp/s
+  forebay shell /tmp/s
+  forebay check /tmp/s`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -27,6 +27,8 @@ that it carries, length, closing hash, and whether it verifies; then where and
 why the frames end. For a directory, the verdict on the whole log follows.
 
 Exit code 1: something that was durable is damaged, or a file has no header.` + readsOnly,
+		Example: `  forebay wal dump /tmp/s
+  forebay wal dump /tmp/s/000003.log --records`,
 		Args: one("a log file or a directory"),
 	}
 	c.Flags().BoolVar(&d.records, "records", false, "print each record, decoded as a batch where it is one")

@@ -62,7 +62,7 @@ func TestSegmentUsage(t *testing.T) {
 	// Each flipped bit is damage or changes nothing that is shown as good.
 	name := filepath.Join("db", "000001.seg")
 	good := mem.Bytes(name)
-	for at := 0; at < len(good); at += 3 {
+	for at := 0; at < len(good); at += 7 {
 		m := mem.Snapshot()
 		flip(t, m, name, int64(at), uint8(at%8))
 		_, err := invoke(m, "segment", "dump", "--verify", "--versions", name)

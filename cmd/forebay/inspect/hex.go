@@ -26,6 +26,8 @@ behind proves that more was durable.
 
 Exit code 1: the file's header does not verify, or something that was durable is
 damaged.` + readsOnly,
+		Example: `  forebay wal hex /tmp/s/000003.log --from 0x200 --to 0x400
+  forebay wal hex /tmp/s/MANIFEST-000001 --color always | less -R`,
 		Args: one("a file"),
 	}
 	c.Flags().StringVar(&from, "from", "0", "first offset to show, decimal or 0x…")

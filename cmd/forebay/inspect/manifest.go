@@ -29,6 +29,8 @@ describes: segments, log files, floor, pins, replay start, epoch. With --edits,
 each edit that led there.
 
 Exit code 1: it is damaged; what could be read is printed.` + readsOnly,
+		Example: `  forebay manifest dump /tmp/s
+  forebay manifest dump /tmp/s/MANIFEST-000001 --edits`,
 		Args: one("a directory or a MANIFEST or CATALOG file"),
 	}
 	c.Flags().BoolVar(&edits, "edits", false, "print each edit")

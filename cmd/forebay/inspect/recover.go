@@ -33,7 +33,8 @@ lost. Nothing is changed.
 There is no recover without --explain: Open recovers by itself.
 
 Exit code 1: the store is damaged, or there is none.` + readsOnly,
-		Args: one("a directory"),
+		Example: `  forebay recover --explain /tmp/s`,
+		Args:    one("a directory"),
 	}
 	c.Flags().BoolVar(&explain, "explain", false, "tell, and change nothing")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")

@@ -23,6 +23,8 @@ func (t *tool) statsCommand() *cobra.Command {
 		Short: "Count what is in log files: frames, records, marks, and bytes by purpose",
 		Long: `Counts the frames of each log file that verify, their records, and what each
 byte is for. The bytes by purpose add up to the size of the file.` + readsOnly,
+		Example: `  forebay wal stats /tmp/s
+  forebay wal stats /tmp/s --json | jq .total.bytes`,
 		Args: one("a directory or a log file"),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")

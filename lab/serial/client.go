@@ -66,7 +66,7 @@ func (c *client) level() forebay.Level {
 // operation does something and puts it into the history.
 func (c *client) operation() {
 	if c.shape.Hostile {
-		if c.id <= 2 {
+		if c.calm() {
 			c.update()
 		} else {
 			c.plain()
@@ -86,6 +86,9 @@ func (c *client) operation() {
 		c.plain()
 	}
 }
+
+// calm says that the client is one of the two who have transactions among writers.
+func (c *client) calm() bool { return c.id <= 2 }
 
 // plain is one Put, Delete or DeleteRange of the store.
 func (c *client) plain() {
@@ -200,9 +203,6 @@ type plan struct {
 // update runs a transaction.
 func (c *client) update() {
 	p := plan{seed: c.rng.Uint64(), steps: 1 + c.rng.IntN(5), fails: c.rng.IntN(10) == 0, readsOnly: c.rng.IntN(6) == 0, increments: c.rng.IntN(3) == 0, pause: 30}
-	if c.shape.Hostile {
-		p.steps, p.pause = 2+c.rng.IntN(4), 2000
-	}
 	ctx := context.Background()
 	if c.shape.Cancel && c.rng.IntN(2) == 0 {
 		var cancel context.CancelFunc
@@ -261,6 +261,16 @@ func (c *client) transaction(tx *forebay.Tx, p *plan) error {
 		return err
 	}
 	rs, ws := [spaces]reader{tx, other}, [spaces]writer{tx, other}
+	if c.shape.Hostile {
+		for space, r := range rs {
+			for key := range c.shape.Keys {
+				if err := c.getKey(r, space, key); err != nil {
+					return err
+				}
+			}
+		}
+		c.await(2)
+	}
 	for range p.steps {
 		space := c.rng.IntN(spaces)
 		switch k := c.rng.IntN(10); {
@@ -281,6 +291,14 @@ func (c *client) transaction(tx *forebay.Tx, p *plan) error {
 		c.pause(p.pause)
 	}
 	return nil
+}
+
+// await waits until others have ended n operations, or stopped.
+func (c *client) await(n int64) {
+	until := c.ended.Load() + n
+	for end := time.Now().Add(2 * time.Millisecond); c.ended.Load() < until && time.Now().Before(end); {
+		time.Sleep(20 * time.Microsecond)
+	}
 }
 
 // write makes one write.

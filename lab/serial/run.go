@@ -33,7 +33,8 @@ type Shape struct {
 	Ops        int // of all goroutines together
 	Keys       int
 	Slow       time.Duration // of a sync, at most
-	// Hostile: one goroutine has long transactions, all others overwrite.
+	// Hostile: two goroutines have transactions that read everything and take
+	// their time, all others overwrite.
 	Hostile bool
 	Cancel  bool // contexts end at random
 	Level   forebay.Level
@@ -103,6 +104,7 @@ type run struct {
 	other *forebay.Keyspace
 	start time.Time
 	next  atomic.Uint32 // the last value that was written
+	ended atomic.Int64  // operations
 	mu    sync.Mutex    // guards the rest
 	ops   []porcupine.Operation
 	count Count
@@ -154,7 +156,11 @@ func (r *run) history() {
 	for g := range r.shape.Goroutines {
 		c := &client{run: r, id: g + 1, rng: rand.New(rand.NewPCG(r.shape.Seed, uint64(10+g)))}
 		clients.Go(func() {
-			for range r.shape.Ops / r.shape.Goroutines {
+			n := r.shape.Ops / r.shape.Goroutines
+			if r.shape.Hostile && !c.calm() { // for as long as the transactions take
+				n = max(3*n, 15)
+			}
+			for range n {
 				c.operation()
 			}
 		})
@@ -206,6 +212,7 @@ func (r *run) note(client int, o *op, call time.Duration) {
 		r.count.Maybe++
 		client = 100 + len(r.ops) // its client goes on
 	}
+	r.ended.Add(1)
 	r.ops = append(r.ops, porcupine.Operation{ClientId: client, Input: o, Call: int64(call), Return: end})
 }
 

@@ -23,7 +23,10 @@ const (
 // was acknowledged. Beside them the store is checkpointed, compacted, copied,
 // closed, and opened as a crash leaves it.
 func TestModelConcurrent(t *testing.T) {
-	seed, left := modelSeedNow(), modelCount()/2
+	seed, left := modelSeedNow(), modelCount()
+	if *modelOpsFlag == 0 {
+		left /= 2
+	}
 	t.Logf("-model.seed=%d", seed)
 	counts, begin := map[string]int{}, time.Now()
 	for i := uint64(0); left > 0; i++ {

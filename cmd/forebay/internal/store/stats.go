@@ -134,6 +134,9 @@ func (r *report) print(w io.Writer, wrote bool) {
 	if len(r.stats.Levels) > 0 {
 		fmt.Fprintf(w, "levels\n  %5s %9s %10s %13s %12s %13s\n", "level", "segments", "size", "versions", "tombstones", "range deletes")
 		for i, l := range r.stats.Levels {
+			if l.Segments == 0 {
+				continue
+			}
 			fmt.Fprintf(w, "  %5d %9s %10s %13s %12s %13s\n", i, cli.Count(l.Segments), cli.Bytes(l.Bytes), cli.Count(l.Versions), cli.Count(l.Tombstones), cli.Count(l.RangeDeletes))
 		}
 		fmt.Fprintf(w, "  %-21s %.2f (bytes of all segments for each of the last level)\n", "space amplification", r.stats.SpaceAmplification())

@@ -78,10 +78,10 @@ func modelSeedNow() uint64 {
 	return rand.Uint64()>>1 | 1
 }
 
-// TestModel does random operations on a store and on a sorted map, and looks
+// TestModelSequential does random operations on a store and on a sorted map, and looks
 // that they never differ: everything the store can do, one call at a time,
 // crashes among it.
-func TestModel(t *testing.T) {
+func TestModelSequential(t *testing.T) {
 	if *modelProgram != "" {
 		d, err := parseDeck(*modelProgram)
 		if err != nil {
@@ -120,7 +120,7 @@ func reportDeck(t *testing.T, d modelDeck, text string, at int) {
 			break
 		}
 	}
-	t.Fatalf("%s\nthe shortest program found that fails, of %d steps:\n%s\ngo test -run 'TestModel$' . -args -model.program='%s'",
+	t.Fatalf("%s\nthe shortest program found that fails, of %d steps:\n%s\ngo test -run 'TestModelSequential$' . -args -model.program='%s'",
 		text, len(d.steps), strings.Join(steps, "\n"), d)
 }
 

@@ -94,6 +94,10 @@ func (c *client) calm() bool { return c.id <= 2 }
 func (c *client) plain() {
 	call := c.begin("plain")
 	space := c.rng.IntN(spaces)
+	if c.shape.Cut { // so that it is found in the log
+		c.done(call, c.putKey(c.space(space), space, c.rng.IntN(c.shape.Keys)))
+		return
+	}
 	c.done(call, c.write(c.space(space), space))
 }
 
@@ -127,6 +131,9 @@ func (c *client) batch() {
 		} else {
 			err = errors.Join(err, c.write(b.In(c.other), 1))
 		}
+	}
+	if c.shape.Cut {
+		err = errors.Join(err, c.putKey(b, 0, 0))
 	}
 	if err == nil && c.rng.IntN(2) == 0 {
 		err = c.db.Apply(b, c.level())
@@ -220,7 +227,7 @@ func (c *client) update() {
 		if err := c.transaction(tx, &p); err != nil {
 			return err
 		}
-		if c.shape.Cancel && c.op.writes() { // so that it is found in the log
+		if (c.shape.Cancel || c.shape.Cut) && c.op.writes() { // so that it is found in the log
 			if err := c.putKey(tx, 0, 0); err != nil {
 				return err
 			}

@@ -37,6 +37,7 @@ type Shape struct {
 	// their time, all others overwrite.
 	Hostile bool
 	Cancel  bool // contexts end at random
+	Cut     bool // the power is cut at random; all is durable
 	Level   forebay.Level
 	Mixed   bool // levels of single operations differ
 }
@@ -49,6 +50,9 @@ func Random(seed uint64) Shape {
 		s.Slow = time.Duration(r.IntN(200)) * time.Microsecond
 	}
 	s.Hostile, s.Cancel, s.Mixed = r.IntN(8) == 0, r.IntN(8) == 0, r.IntN(4) == 0
+	if s.Cut = !s.Mixed && r.IntN(3) == 0; s.Cut {
+		return s
+	}
 	if r.IntN(4) == 0 {
 		s.Level = []forebay.Level{forebay.Written, forebay.Buffered}[r.IntN(2)]
 	}
@@ -59,6 +63,8 @@ func Random(seed uint64) Shape {
 type Count struct {
 	Histories, Ops, Updates, Attempts, Failed, Cancelled, Maybe int64
 	Conflicts, Turns, Alone, Checkpoints, Undecided             int64
+	// Cuts of the power, and commits under way that one took.
+	Cuts, Lost int64
 }
 
 // Add adds d to c.
@@ -67,6 +73,7 @@ func (c *Count) Add(d Count) {
 		{&c.Histories, &d.Histories}, {&c.Ops, &d.Ops}, {&c.Updates, &d.Updates}, {&c.Attempts, &d.Attempts},
 		{&c.Failed, &d.Failed}, {&c.Cancelled, &d.Cancelled}, {&c.Maybe, &d.Maybe}, {&c.Conflicts, &d.Conflicts},
 		{&c.Turns, &d.Turns}, {&c.Alone, &d.Alone}, {&c.Checkpoints, &d.Checkpoints}, {&c.Undecided, &d.Undecided},
+		{&c.Cuts, &d.Cuts}, {&c.Lost, &d.Lost},
 	} {
 		*p[0] += *p[1]
 	}
@@ -109,12 +116,19 @@ type run struct {
 	ops   []porcupine.Operation
 	count Count
 	err   error
+
+	// where each operation that writes is in the log.
+	where map[*op]uint64
+	// disk is what a power cut left, between two moments.
+	disk          *vfs.Mem
+	before, after time.Duration
 }
 
 // Run makes one history and checks it.
 func Run(shape Shape) (Count, error) {
 	r := &run{shape: shape, start: time.Now()}
-	fsys := vfs.FS(vfs.NewMem())
+	mem := vfs.NewMem()
+	fsys := vfs.FS(mem)
 	if shape.Slow > 0 {
 		fsys = &slowSync{FS: fsys, max: shape.Slow, seed: shape.Seed}
 	}
@@ -131,7 +145,12 @@ func Run(shape Shape) (Count, error) {
 	if err := r.db.Pin("lab", 0); err != nil {
 		return r.count, err
 	}
+	var cutting sync.WaitGroup
+	if shape.Cut {
+		cutting.Go(func() { r.cut(mem) })
+	}
 	r.history()
+	cutting.Wait()
 	st := r.db.Stats()
 	r.count.Histories, r.count.Ops = 1, int64(len(r.ops))
 	r.count.Conflicts, r.count.Turns, r.count.Alone, r.count.Checkpoints = st.Conflicts, st.Turns, st.Alone, st.Checkpoints
@@ -141,7 +160,13 @@ func Run(shape Shape) (Count, error) {
 	if st.Snapshots != 0 {
 		return r.count, fmt.Errorf("seed %d: %d snapshots were left", shape.Seed, st.Snapshots)
 	}
-	return r.count, r.check()
+	if err := r.order(); err != nil {
+		return r.count, fmt.Errorf("seed %d: %w", shape.Seed, err)
+	}
+	if err := r.check(r.ops); err != nil || r.disk == nil {
+		return r.count, err
+	}
+	return r.count, r.recover()
 }
 
 func (r *run) history() {
@@ -219,18 +244,15 @@ func (r *run) note(client int, o *op, call time.Duration) {
 // patience is how long porcupine may take for one history.
 const patience = 10 * time.Second
 
-func (r *run) check() error {
-	if err := r.order(); err != nil {
-		return err
-	}
-	switch porcupine.CheckOperationsTimeout(model, r.ops, patience) {
+func (r *run) check(ops []porcupine.Operation) error {
+	switch porcupine.CheckOperationsTimeout(model, ops, patience) {
 	case porcupine.Ok:
 		return nil
 	case porcupine.Unknown:
 		r.count.Undecided++
 		return nil
 	}
-	v := &Violation{Shape: r.shape, History: shrink(r.ops)}
+	v := &Violation{Shape: r.shape, History: shrink(ops)}
 	_, v.info = porcupine.CheckOperationsVerbose(model, v.History, patience)
 	return v
 }
@@ -257,6 +279,7 @@ func (r *run) order() error {
 		}
 	}
 	where := map[*op]uint64{}
+	r.where = where
 	keep := r.ops[:0]
 	for _, p := range r.ops {
 		o := p.Input.(*op)

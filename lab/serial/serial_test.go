@@ -55,7 +55,7 @@ func TestSerializable(t *testing.T) {
 	// What is to be tested took place.
 	for what, got := range map[string]int64{
 		"conflicts": sum.Conflicts, "turns in the lane": sum.Turns, "failed": sum.Failed,
-		"cancelled": sum.Cancelled, "outcome unknown": sum.Maybe, "checkpoints": sum.Checkpoints,
+		"cancelled": sum.Cancelled, "outcome unknown": sum.Maybe, "checkpoints": sum.Checkpoints, "power cuts": sum.Cuts, "commits lost in a cut": sum.Lost,
 	} {
 		require.Greater(t, got, sum.Histories/20, what)
 	}

@@ -107,3 +107,21 @@ func TestSequentialRepeats(t *testing.T) {
 	}
 	require.Greater(t, repeated, 15, "of 30")
 }
+
+// TestLifeWithoutIO records a life that leaves the disk as it was.
+func TestLifeWithoutIO(t *testing.T) {
+	cfg := bubbled(t)
+	cfg.Engine = Forebay{}
+	w := NewWorkload(1, vfs.SectorAtomic, false)
+	put := step{kind: stepCommit, commits: [][]commit{{{ops: []Op{{Key: []byte("k"), Value: []byte("v")}}}}}}
+	w.lives = []life{{steps: []step{put}, at: 0.9999, kill: true}, {}, {steps: []step{put}}}
+	x := newExplorer(t.Context(), &cfg, &shared{})
+	x.w = w
+	rec := x.run(w)
+	require.Empty(t, rec.broken)
+	lives := map[int]bool{}
+	for _, c := range rec.cuts {
+		lives[c.life] = true
+	}
+	require.Equal(t, map[int]bool{0: true, 2: true}, lives)
+}

@@ -28,6 +28,7 @@ type Tx struct {
 	at      base.LSN
 	cursors []*cursor
 	spaces  []*Keyspace // of this attempt
+	names   int         // so many of the first reads were of names in spaces
 	drops   *Keyspace   // the keyspace that it drops, or nil
 
 	mode   mode
@@ -151,7 +152,7 @@ func (tx *Tx) reset() {
 	for _, ks := range tx.spaces { // it may have been made by that attempt
 		ks.ending.Store(true)
 	}
-	tx.spaces, tx.ahead = nil, false
+	tx.spaces, tx.names, tx.ahead = nil, 0, false
 	tx.at = tx.db.pipe.Applied()
 	tx.reads.Reset(tx.at)
 }

@@ -93,12 +93,8 @@ func (tx *Tx) get(key []byte) ([]byte, bool, error) {
 		return value, found, err
 	}
 	db := tx.db
-	if tx.hold == nil && tx.mode == optimistic && tx.reads.Empty() && len(tx.cursors) == 0 && db.pipe.Hot(key) {
-		// Many want this key: take turns from the start. A cursor would go on at
-		// the LSN of before.
-		if err := tx.enterLane(tx.ctx); err != nil {
-			return nil, false, tx.fail(err)
-		}
+	if err := tx.mayTurn(key); err != nil {
+		return nil, false, tx.fail(err)
 	}
 	if tx.hold != nil {
 		if value, kind, from, ok := tx.hold.Get(key); ok {
@@ -118,6 +114,24 @@ func (tx *Tx) get(key []byte) ([]byte, bool, error) {
 		return nil, false, tx.fail(db.seen(err))
 	}
 	return value, found, nil
+}
+
+// mayTurn takes a turn from the start when many want the key that is the first to be
+// read, but for names of keyspaces: these it reads again. A cursor would go on at
+// the LSN of before.
+func (tx *Tx) mayTurn(key []byte) error {
+	if tx.hold != nil || tx.mode != optimistic || tx.reads.Len() != tx.names || len(tx.cursors) > 0 || !tx.db.pipe.Hot(key) {
+		return nil
+	}
+	if err := tx.enterLane(tx.ctx); err != nil {
+		return err
+	}
+	for _, ks := range tx.spaces {
+		if id, err := lookUp(tx, ks.name); err != nil || id != ks.id {
+			return errors.Join(err, errAgain)
+		}
+	}
+	return nil
 }
 
 // open is source.open.
@@ -178,6 +192,7 @@ func (tx *Tx) Keyspace(name string) (Space, error) {
 // keyspace returns a handle of the transaction's own. That the keyspace was not
 // dropped meanwhile is validated: its name was read.
 func (tx *Tx) keyspace(name string) (*Keyspace, error) {
+	before := tx.reads.Len()
 	id, err := lookUp(tx, name)
 	if errors.Is(err, ErrNoKeyspace) {
 		id, err = tx.create(name)
@@ -189,6 +204,9 @@ func (tx *Tx) keyspace(name string) (*Keyspace, error) {
 		if ks.id == id {
 			return ks, nil
 		}
+	}
+	if before == tx.names && tx.reads.Len() == before+1 {
+		tx.names++
 	}
 	ks := newKeyspace(tx.db, id, name)
 	tx.spaces = append(tx.spaces, ks)

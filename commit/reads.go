@@ -53,7 +53,10 @@ func (r *Reads) Reset(at base.LSN) {
 func (r *Reads) At() base.LSN { return r.at }
 
 // Empty says that nothing was read.
-func (r *Reads) Empty() bool { return len(r.points) == 0 && len(r.ranges) == 0 }
+func (r *Reads) Empty() bool { return r.Len() == 0 }
+
+// Len returns how many reads there are: keys, and stretches of ranges.
+func (r *Reads) Len() int { return len(r.points) + len(r.ranges) }
 
 // Key notes that key was read, be it there or not.
 func (r *Reads) Key(key []byte) { r.KeyFrom(key, nil) }

@@ -72,9 +72,10 @@ func (g *gap) note(lo, hi []byte, lsn base.LSN, last func() base.LSN) {
 			g.hi, g.lsn = append(g.hi[:0], hi...), lsn
 		}
 	}
-	// What is assigned later is applied, and so watched, later than this.
-	g.armed, g.least = last(), nil
+	// In this order: who is assigned an LSN behind the answer is applied later than
+	// that, and sees that he is watched.
 	g.on.Store(true)
+	g.armed, g.least = last(), nil
 }
 
 // put is called by the applier before a put can be seen.

@@ -14,10 +14,8 @@ type readers struct {
 	mu sync.Mutex // guards all below; it is a leaf
 	// snapshots are LSNs at which somebody reads, ascending.
 	snapshots []base.LSN
-	// floors are LSNs from which on somebody may read anywhere, in the order in
-	// which they came, which is ascending; one that was taken back is 0.
+	// floors are LSNs from which on somebody may read anywhere, ascending.
 	floors []base.LSN
-	first  uint64 // the number of floors[0]
 }
 
 // snapshot registers a reader at the LSN that mark returns.
@@ -32,32 +30,31 @@ func (r *readers) snapshot(mark func() base.LSN) base.LSN {
 func (r *readers) release(lsn base.LSN) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if i, ok := slices.BinarySearch(r.snapshots, lsn); ok {
-		r.snapshots = slices.Delete(r.snapshots, i, i+1)
-	}
+	r.snapshots = without(r.snapshots, lsn)
 }
 
-// floor registers a reader who may read at any LSN from mark on.
-func (r *readers) floor(mark func() base.LSN) (ticket uint64) {
+// floor registers a reader who may read at any LSN from the one that mark returns
+// on, which lift is to be given.
+func (r *readers) floor(mark func() base.LSN) base.LSN {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.floors = append(r.floors, max(mark(), 1))
-	return r.first + uint64(len(r.floors)) - 1
+	lsn := mark()
+	r.floors = append(r.floors, lsn)
+	return lsn
 }
 
-func (r *readers) lift(ticket uint64) {
+func (r *readers) lift(lsn base.LSN) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.floors[ticket-r.first] = 0
-	n := 0
-	for n < len(r.floors) && r.floors[n] == 0 {
-		n++
+	r.floors = without(r.floors, lsn)
+}
+
+// without takes one of the readers at lsn, which are all alike, out of a list.
+func without(list []base.LSN, lsn base.LSN) []base.LSN {
+	if i, ok := slices.BinarySearch(list, lsn); ok {
+		return slices.Delete(list, i, i+1)
 	}
-	if r.first += uint64(n); n == len(r.floors) {
-		r.floors = r.floors[:0]
-	} else {
-		r.floors = r.floors[n:]
-	}
+	return list
 }
 
 // keep returns who reads: at each of snapshots, and at above and higher. Who
@@ -66,7 +63,7 @@ func (r *readers) keep(mark func() base.LSN) (snapshots []base.LSN, above base.L
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	above = mark()
-	if len(r.floors) > 0 { // lift left one that counts in front
+	if len(r.floors) > 0 {
 		above = min(above, r.floors[0])
 	}
 	for _, lsn := range r.snapshots {

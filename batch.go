@@ -127,7 +127,8 @@ func storedRange(sLo, sHi, prefix, lo, hi []byte) ([]byte, []byte, error) {
 	}
 	sLo = append(append(sLo[:0], prefix...), lo...)
 	if hi == nil {
-		return sLo, append(sHi[:0], after(prefix)...), nil
+		id, _, _ := keyspace.Cut(prefix)
+		return sLo, append(sHi[:0], keyspace.End(id)...), nil // who follows changes takes it apart
 	}
 	return sLo, append(append(sHi[:0], prefix...), hi...), nil
 }

@@ -51,7 +51,7 @@ type Op struct {
 }
 
 // Change is one commit. Its operations have been collapsed: each key occurs once,
-// and range deletes come first. Nothing of it is used again: it may be kept.
+// and range deletes come first, behind the keyspaces that it makes. Nothing of it is used again: it may be kept.
 type Change struct {
 	Position
 	Ops []Op
@@ -103,12 +103,15 @@ func (db *DB) changes(ctx context.Context, from Position, follow bool) iter.Seq2
 			var pos Position
 			var rec []byte
 			ok := true
-			if follow {
-				pos, rec, err = t.Next(ctx)
-			} else if db.shut.Load() { // the files may be somebody else's by now
+			switch {
+			case db.shut.Load(): // the files may be somebody else's by now
 				err = ErrClosed
-			} else if err = ctx.Err(); err == nil {
-				pos, rec, ok, err = t.TryNext()
+			case follow:
+				pos, rec, err = t.Next(ctx)
+			default:
+				if err = ctx.Err(); err == nil {
+					pos, rec, ok, err = t.TryNext()
+				}
 			}
 			if !ok && err == nil {
 				return
@@ -151,13 +154,23 @@ func (d *changeDecoder) decode(rec []byte) ([]Op, error) {
 		return nil, err
 	}
 	ops := make([]Op, 0, r.Len())
+	// Keyspaces that it makes come first: all else may be about them, and the store
+	// may not show them yet.
+	for made := r; made.Next(); {
+		if id, key, ok := keyspace.Cut(made.Key()); ok && id == keyspace.System && made.Kind() == base.KindPut {
+			if ops, err = d.system(ops, base.KindPut, key, made.Value()); err != nil {
+				return nil, err
+			}
+		}
+	}
 	for r.Next() {
 		id, key, ok := keyspace.Cut(r.Key())
 		switch {
 		case !ok:
 			return nil, errChange
+		case id == keyspace.System && r.Kind() == base.KindPut:
 		case id == keyspace.System:
-			if ops, err = d.system(ops, r.Kind(), key, r.Value()); err != nil {
+			if ops, err = d.system(ops, r.Kind(), key, nil); err != nil {
 				return nil, err
 			}
 		case r.Kind() == base.KindRangeDelete:
@@ -183,9 +196,6 @@ func (d *changeDecoder) decode(rec []byte) ([]Op, error) {
 func (d *changeDecoder) system(ops []Op, kind base.Kind, key, value []byte) ([]Op, error) {
 	if kind == base.KindRangeDelete {
 		return nil, errChange
-	}
-	if kind == base.KindDelete {
-		value = nil
 	}
 	e, err := keyspace.DecodeEntry(key, value)
 	switch {

@@ -70,7 +70,7 @@ type DB struct {
 	settled  chan struct{} // closed, and replaced, after each attempt to settle
 	failure  error         // of the last attempt
 
-	bgMu       sync.Mutex // guards bgClosed, and that nothing is begun after it
+	bgMu       sync.Mutex // guards bgClosed, that nothing is begun after it, and the setting of shut
 	bgClosed   bool
 	background sync.WaitGroup
 	ctx        context.Context
@@ -345,7 +345,9 @@ func (db *DB) close() error {
 	if !db.readOnly {
 		err = errors.Join(db.log.Close(), db.man.Close())
 	}
+	db.bgMu.Lock() // see removeWhileOpen
 	db.shut.Store(true)
+	db.bgMu.Unlock()
 	last := db.view.Load()
 	last.gate.shut(func() { db.drop(last) })
 	db.unlock()

@@ -159,24 +159,36 @@ func (db *DB) drop(v *view) {
 // letGo closes segments, and removes those that are gone, in the background: a
 // reader who leaves does not wait for it.
 func (db *DB) letGo(files []*segmentFile) {
-	work := func() {
-		for _, f := range files {
-			name := f.r.Name()
-			if err := f.r.Close(); err != nil {
-				db.opts.Logger.Warn("a segment does not close", "error", err)
-			}
-			if !f.gone.Load() {
-				continue
-			}
-			// What stays behind nobody names, and the next open removes it.
-			if err := db.opts.FS.Remove(name); err != nil {
-				db.opts.Logger.Warn("a segment that is no longer needed stays", "file", name, "error", err)
-			}
+	if !db.spawn(func() { db.closeSegments(files, db.opts.FS.Remove) }) {
+		db.closeSegments(files, db.removeWhileOpen)
+	}
+}
+
+func (db *DB) closeSegments(files []*segmentFile, remove func(name string) error) {
+	for _, f := range files {
+		name := f.r.Name()
+		if err := f.r.Close(); err != nil {
+			db.opts.Logger.Warn("a segment does not close", "error", err)
+		}
+		if !f.gone.Load() {
+			continue
+		}
+		// What stays behind nobody names, and the next open removes it.
+		if err := remove(name); err != nil {
+			db.opts.Logger.Warn("a segment that is no longer needed stays", "file", name, "error", err)
 		}
 	}
-	if !db.spawn(work) {
-		work()
+}
+
+// removeWhileOpen removes a file while the store is closing. Once the directory
+// was given back, which may then be somebody else's, it does nothing.
+func (db *DB) removeWhileOpen(name string) error {
+	db.bgMu.Lock()
+	defer db.bgMu.Unlock()
+	if db.shut.Load() {
+		return nil
 	}
+	return db.opts.FS.Remove(name)
 }
 
 // share divides the memory between memtables and cache. mu is held, or nobody

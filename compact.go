@@ -24,7 +24,9 @@ type compactor struct {
 	bad map[uint64]bool
 	// ended is closed, and replaced, when a compaction ends.
 	ended chan struct{}
-	delay time.Duration // after an error
+	// delay is how long to wait after the next error; waiting: it is not over.
+	delay   time.Duration
+	waiting bool
 
 	count, read, written atomic.Int64
 }
@@ -46,7 +48,7 @@ func (db *DB) compactSoon() {
 	c := &db.compact
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.workers < maxCompactions && c.delay == 0 {
+	for c.workers < maxCompactions && !c.waiting {
 		p := db.pick()
 		if p == nil {
 			return
@@ -134,6 +136,7 @@ func (db *DB) compactOn(p *compaction.Plan) {
 	c := &db.compact
 	for p != nil {
 		err := db.compactOne(db.ctx, p, true)
+		var wait time.Duration
 		c.mu.Lock()
 		switch {
 		case err == nil:
@@ -142,10 +145,8 @@ func (db *DB) compactOn(p *compaction.Plan) {
 		case db.ctx.Err() != nil || db.stuck() != nil:
 			p = nil
 		default:
-			c.delay = min(max(2*c.delay, 50*time.Millisecond), 10*time.Second)
-			db.opts.Logger.Error("compaction failed; it will be tried again", "error", err, "in", c.delay)
+			wait = c.failed(db)
 			p = nil
-			db.again(c.delay)
 		}
 		if p != nil {
 			c.begin(db, p)
@@ -153,25 +154,36 @@ func (db *DB) compactOn(p *compaction.Plan) {
 			c.workers--
 		}
 		c.mu.Unlock()
+		if wait > 0 {
+			db.opts.Logger.Error("compaction failed; it will be tried again", "error", err, "in", wait)
+		}
 		if p != nil {
 			db.compactSoon() // a second one may be possible now
 		}
 	}
 }
 
-// again looks for compactions after a while; compact.mu is held.
-func (db *DB) again(delay time.Duration) {
+// failed lets no compaction begin for a while, each time for longer, until one
+// succeeds. It returns for how long. mu is held.
+func (c *compactor) failed(db *DB) time.Duration {
+	c.delay = min(max(2*c.delay, 50*time.Millisecond), 10*time.Second)
+	delay := c.delay
+	if c.waiting {
+		return delay
+	}
+	c.waiting = true
 	db.spawn(func() {
 		select {
 		case <-db.ctx.Done():
 			return
 		case <-time.After(delay):
 		}
-		db.compact.mu.Lock()
-		db.compact.delay = 0
-		db.compact.mu.Unlock()
+		c.mu.Lock()
+		c.waiting = false
+		c.mu.Unlock()
 		db.compactSoon()
 	})
+	return delay
 }
 
 // compactOne does a plan that is among the running ones, which it then leaves.
@@ -195,7 +207,6 @@ func (db *DB) compactOne(ctx context.Context, p *compaction.Plan, rest bool) err
 	}
 	c := &db.compact
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if err == nil {
 		db.mu.Lock()
 		db.installResult(p, res)
@@ -208,6 +219,7 @@ func (db *DB) compactOne(ctx context.Context, p *compaction.Plan, rest bool) err
 		c.blame(p, err)
 	}
 	c.end(db, p)
+	c.mu.Unlock()
 	e := Event{Kind: EventCompaction, Err: err, Reason: string(p.Why), Level: p.To, Duration: time.Since(start)}
 	if err == nil {
 		e.Bytes, e.BytesRead = res.Written, res.Read
@@ -253,8 +265,8 @@ func (c *compactor) blame(p *compaction.Plan, err error) {
 		return
 	}
 	number, ok := segment.ParseFileName(filepath.Base(damage.File))
-	if !ok {
-		return
+	if !ok || !slices.ContainsFunc(p.Inputs, func(s manifest.Segment) bool { return s.Number == number }) {
+		return // an output: it is gone
 	}
 	if c.bad == nil {
 		c.bad = map[uint64]bool{}

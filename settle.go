@@ -296,6 +296,23 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 	if db.readOnly {
 		return ErrReadOnly
 	}
+	if ctx.Done() == nil {
+		return db.checkpoint(ctx)
+	}
+	// The disk may hang, and who holds the log's leadership with it.
+	done := make(chan error, 1)
+	if !db.spawn(func() { done <- db.checkpoint(ctx) }) {
+		return ErrClosed
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (db *DB) checkpoint(ctx context.Context) error {
 	var err error
 	if xerr := db.log.Exclusive(func() {
 		// A commit that did nothing is durable behind it, too.
@@ -330,7 +347,7 @@ func (db *DB) relieve() {
 	}
 	db.spawn(func() {
 		defer db.relieving.Store(false)
-		if err := db.Checkpoint(db.ctx); err != nil {
+		if err := db.checkpoint(db.ctx); err != nil {
 			db.opts.Logger.Error("the log is full and a checkpoint fails", "error", err)
 		}
 	})

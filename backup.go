@@ -71,11 +71,12 @@ func (db *DB) backup(ctx context.Context, dir string) (info BackupInfo, err erro
 	if err := db.Checkpoint(ctx); err != nil {
 		return info, err
 	}
-	v, shard, err := db.enter()
+	v, shard, at, err := db.enterSettled()
 	if err != nil {
 		return info, err
 	}
 	defer v.gate.exit(shard)
+	info.At = at
 	var tables []*table
 	v.tables(func(t *table) { tables = append(tables, t) })
 	state := manifest.State{ReplayStart: v.settled + 1}
@@ -91,14 +92,30 @@ func (db *DB) backup(ctx context.Context, dir string) (info BackupInfo, err erro
 	if err := fsys.SyncDir(dir); err != nil {
 		return info, err
 	}
-	info.At = Position{LSN: v.settled}
-	if v.settled > 0 {
-		info.At.Epoch = db.log.EpochAt(v.settled)
-	}
 	if state.Log, err = db.parted(info.At); err != nil {
 		return info, err
 	}
 	return info, manifest.Create(fsys, dir, db.man.StoreID(), state, db.opts.Rand)
+}
+
+// enterSettled is enter with the position up to which the view is settled.
+func (db *DB) enterSettled() (*view, int, Position, error) {
+	for {
+		v, shard, err := db.enter()
+		if err != nil {
+			return nil, 0, Position{}, err
+		}
+		at := Position{LSN: v.settled}
+		if at.LSN == 0 {
+			return v, shard, at, nil
+		}
+		// The log forgets it once a later view has settled more.
+		at.Epoch = db.log.EpochAt(at.LSN)
+		if at.Epoch != 0 || db.view.Load() == v {
+			return v, shard, at, nil
+		}
+		v.gate.exit(shard)
+	}
 }
 
 // parted returns the state of a log that goes on behind a position, in an epoch

@@ -80,8 +80,11 @@ func (db *DB) Update(fn func(tx *Tx) error) error {
 // transaction is not committed, unless it was waiting for its level by then: a
 // commit that was ordered goes on. It does not end fn.
 func (db *DB) UpdateLevel(ctx context.Context, level Level, fn func(tx *Tx) error) error {
-	if db.readOnly {
+	switch {
+	case db.readOnly:
 		return ErrReadOnly
+	case db.shut.Load():
+		return ErrClosed
 	}
 	ticket := db.readers.floor(db.pipe.Visible)
 	defer db.readers.lift(ticket)

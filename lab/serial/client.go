@@ -287,6 +287,14 @@ func (c *client) transaction(tx *forebay.Tx, p *plan) error {
 				c.pause(p.pause)
 				err = c.putKey(ws[space], space, key)
 			}
+		case k == 2: // an iterator stays open meanwhile
+			err = c.iterateBeside(rs[space], space, func() error {
+				other := c.rng.IntN(spaces)
+				if p.readsOnly || c.rng.IntN(2) == 0 {
+					return c.get(rs[other], other)
+				}
+				return c.write(ws[other], other)
+			})
 		case k < 6 || p.readsOnly:
 			err = c.read(rs[space], space)
 		default:
@@ -371,13 +379,16 @@ func (c *client) getKey(r reader, space, key int) error {
 }
 
 // iterate walks a range in one direction, or hops about in it.
-func (c *client) iterate(r reader, space int) error {
+func (c *client) iterate(r reader, space int) error { return c.iterateBeside(r, space, nil) }
+
+// iterateBeside does something else between two moves.
+func (c *client) iterateBeside(r reader, space int, beside func() error) error {
 	lo, hi, from, to := c.bounds()
 	it := r.NewIterator(&forebay.IterOptions{Lower: from, Upper: to})
 	defer it.Close()
 	c.step(step{kind: kOpen, space: space})
-	if c.rng.IntN(3) == 0 {
-		return c.hop(it, space, lo, hi)
+	if beside != nil || c.rng.IntN(3) == 0 {
+		return c.hop(it, space, lo, hi, beside)
 	}
 	s := step{kind: kMove, space: space, lo: lo, hi: hi, limit: maxKeys, reverse: c.rng.IntN(2) == 0}
 	if c.rng.IntN(2) == 0 {
@@ -402,9 +413,14 @@ func entry(it *forebay.Iterator) pair {
 }
 
 // hop moves by single steps.
-func (c *client) hop(it *forebay.Iterator, space, lo, hi int) error {
+func (c *client) hop(it *forebay.Iterator, space, lo, hi int, beside func() error) error {
 	at := -1 // where it stands
 	for range 1 + c.rng.IntN(5) {
+		if beside != nil && c.rng.IntN(2) == 0 {
+			if err := beside(); err != nil {
+				return err
+			}
+		}
 		s := step{kind: kMove, space: space, lo: lo, hi: hi, limit: 1}
 		var ok bool
 		key := c.rng.IntN(c.shape.Keys)

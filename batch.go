@@ -24,7 +24,6 @@ type Batch struct {
 	spaces []*Keyspace // that are written to, but for the default one
 	lo, hi []byte      // stored keys of the call under way
 	own    func(kind base.Kind, key, value []byte) error
-	err    error
 }
 
 // NewBatch returns an empty batch.

@@ -94,8 +94,9 @@ func (w *modelCrowd) run() string {
 			}
 		})
 	}
+	seed := w.deck.Uint64() // who replaces the store uses the deck's draws from here on
 	for i := range 2 {
-		r := &modelRand{rand.New(rand.NewPCG(w.deck.Uint64(), uint64(i)))}
+		r := &modelRand{rand.New(rand.NewPCG(seed, uint64(i)))}
 		wg.Go(func() {
 			for w.left.Load() > 0 && w.guarded(func() { w.disturb(r, i) }) {
 				time.Sleep(time.Duration(r.IntN(3000)) * time.Microsecond)

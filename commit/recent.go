@@ -61,8 +61,15 @@ func (t *lastWrites) put(hash uint64, lsn base.LSN) {
 			oldest = i
 		}
 	}
-	if set[oldest].lsn == 0 {
+	switch old := set[oldest].lsn; {
+	case old == 0:
 		t.used++
+	case len(t.sets) < t.max && lsn-old < base.LSN(setWays*len(t.sets)):
+		// The table is not full: the keys lie unluckily. Those of this set would
+		// be stale again and again.
+		t.grow()
+		t.put(hash, lsn)
+		return
 	}
 	set[oldest] = lastWrite{hash, lsn}
 }

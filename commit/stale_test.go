@@ -49,3 +49,29 @@ func TestRecheckedReadsAreOfOneLSN(t *testing.T) {
 	_, err = s.p.CommitTx(putRecord("b", "1"), wal.Durable, rd, nil)
 	require.NoError(t, err)
 }
+
+// TestUnluckyKeysAreRemembered: five keys that are written all the time shared a set
+// of four, and each was forgotten before it was written again.
+func TestUnluckyKeysAreRemembered(t *testing.T) {
+	table := lastWrites{max: defaultLimits.sets}
+	lsn := base.LSN(0)
+	for range 20 {
+		for i := range uint64(8) {
+			lsn++
+			table.put(i*minSets, lsn)
+		}
+	}
+	for i := range uint64(8) {
+		got, unknown := table.get(i * minSets)
+		require.Equal(t, lsn-7+i, got)
+		require.Zero(t, unknown)
+	}
+	// Where a table may not grow they are forgotten still.
+	table = lastWrites{max: 1}
+	for i := range uint64(8) {
+		table.put(i, 1+i)
+	}
+	got, unknown := table.get(0)
+	require.Zero(t, got)
+	require.Equal(t, base.LSN(5), unknown)
+}

@@ -111,6 +111,49 @@ func (s *State) Snapshot() *Edit {
 	return &Edit{Log: s.Log.Snapshot(), Add: s.Segments, ReplayStart: s.ReplayStart, LastSegment: s.LastSegment}
 }
 
+// room returns an upper bound of the length of the encoded snapshot, in bytes.
+func (s *State) room() int {
+	n := 1 << 10
+	for i := range s.Segments {
+		n += s.Segments[i].room()
+	}
+	for name := range s.Log.Pins {
+		n += len(name) + 32
+	}
+	return n + 128*len(s.Log.Files)
+}
+
+func (g *Segment) room() int { return 128 + len(g.Lo) + len(g.Hi) }
+
+// maxState is what room may return: a snapshot is one record. Edits that make a
+// state smaller are taken above it, too.
+var maxState = base.MaxRecordSize // tests have less
+
+// fits refuses an edit after which the state would not go into one record, or
+// that does not itself.
+func (s *State) fits(e *Edit, encoded []byte) error {
+	before := s.room()
+	after := before
+	for i := range e.Add {
+		after += e.Add[i].room()
+	}
+	if e.Log != nil {
+		after += len(encoded)
+	}
+	if after > maxState { // else it need not be exact
+		for i := range s.Segments {
+			n := s.Segments[i].Number
+			if slices.Contains(e.Remove, n) || slices.ContainsFunc(e.Add, func(g Segment) bool { return g.Number == n }) {
+				after -= s.Segments[i].room()
+			}
+		}
+	}
+	if after > maxState && after > before && (len(e.Add) > 0 || e.Log != nil && len(e.Log.Pin) > 0) || len(encoded) > base.MaxRecordSize {
+		return fmt.Errorf("manifest: the bounds of all segments and the names of all pins have %d bytes together, and may have %d", after, maxState)
+	}
+	return nil
+}
+
 // Clone returns a copy; keys of segments, which never change, are shared.
 func (s *State) Clone() State {
 	c := *s
@@ -321,14 +364,19 @@ var ErrReadOnly = errors.New("manifest: read only")
 
 // Apply makes an edit durable and proven. After an error nothing more is
 // accepted, and whether the edit counts is known at the next open; unless Err is
-// nil: then there was no room for the edit on the disk, and nothing has changed.
+// nil: then there was no room for the edit, on the disk or in a record, and
+// nothing has changed.
 func (m *Manifest) Apply(e *Edit) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.w == nil {
 		return ErrReadOnly
 	}
-	if err := m.w.Append(e.Append(nil), func() []byte { return m.state.Snapshot().Append(nil) }); err != nil {
+	encoded := e.Append(nil)
+	if err := m.state.fits(e, encoded); err != nil {
+		return err
+	}
+	if err := m.w.Append(encoded, func() []byte { return m.state.Snapshot().Append(nil) }); err != nil {
 		return err
 	}
 	m.state.Apply(e)

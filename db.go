@@ -222,16 +222,21 @@ func (db *DB) spawn(fn func()) bool {
 	return !db.bgClosed
 }
 
-// begin begins a long call, which Close ends and waits for. The context ends
-// with the caller's and with the store; end is to be called.
+// begin is beginRead for calls that write.
 func (db *DB) begin(ctx context.Context) (_ context.Context, end func(), err error) {
+	if db.readOnly {
+		return nil, nil, ErrReadOnly
+	}
+	return db.beginRead(ctx)
+}
+
+// beginRead begins a long call, which Close ends and waits for. The context ends
+// with the caller's and with the store; end is to be called.
+func (db *DB) beginRead(ctx context.Context) (_ context.Context, end func(), err error) {
 	db.bgMu.Lock()
 	defer db.bgMu.Unlock()
-	switch {
-	case db.bgClosed:
+	if db.bgClosed {
 		return nil, nil, ErrClosed
-	case db.readOnly:
-		return nil, nil, ErrReadOnly
 	}
 	db.background.Add(1)
 	ctx, cancel := context.WithCancel(ctx)

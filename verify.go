@@ -25,6 +25,11 @@ type Verified struct {
 // and more, for a store that is not open.
 func (db *DB) Verify(ctx context.Context) (Verified, error) {
 	var done Verified
+	ctx, end, err := db.beginRead(ctx)
+	if err != nil {
+		return done, err
+	}
+	defer end() // until then nobody else has the files of the log
 	v, shard, err := db.enter()
 	if err != nil {
 		return done, err
@@ -32,7 +37,7 @@ func (db *DB) Verify(ctx context.Context) (Verified, error) {
 	defer v.gate.exit(shard)
 	var errs []error
 	v.tables(func(t *table) {
-		if ctx.Err() != nil || db.shut.Load() {
+		if ctx.Err() != nil {
 			return
 		}
 		if err := t.file.r.Verify(ctx); err != nil {
@@ -50,7 +55,7 @@ func (db *DB) Verify(ctx context.Context) (Verified, error) {
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return done, err
+		return done, db.ended(err)
 	}
 	return done, errors.Join(errs...)
 }

@@ -29,7 +29,7 @@ var (
 	// again by itself.
 	ErrConflict = commit.ErrConflict
 	// ErrNested: a write by itself, or a transaction, inside of a transaction that
-	// runs alone, or in whose turn it would need one: it would wait for itself.
+	// runs alone: it would wait for itself.
 	ErrNested = errors.New("forebay: a write inside of a transaction that others wait for")
 	// ErrTxDone: the transaction's function has returned.
 	ErrTxDone = errors.New("forebay: transaction is over")

@@ -84,3 +84,26 @@ func TestAttackCompactionBacksOff(t *testing.T) {
 		}, 5*time.Second, time.Millisecond)
 	}
 }
+
+// A segment that the disk does not let be read keeps no other from being
+// compacted.
+func TestAttackUnreadableSegmentStandsAlone(t *testing.T) {
+	in := vfs.NewInjector(vfs.NewMem())
+	db := open(t, small(in))
+	defer db.Close()
+	at := func(prefix string, i int) {
+		for j := range 20 {
+			require.NoError(t, db.Put(fmt.Appendf(nil, "%s %02d", prefix, j), bytes.Repeat([]byte{byte(i)}, 500)))
+		}
+		require.NoError(t, db.Checkpoint(context.Background()))
+	}
+	at("a", 0)
+	in.Add(vfs.Rule{Call: vfs.CallRead, Name: "000001.seg", Forever: true, Err: syscall.EIO})
+	for i := range 7 {
+		at("a", i) // more of them: they would always be the first
+	}
+	for i := range 5 {
+		at("b", i)
+	}
+	require.Eventually(t, func() bool { return db.Stats().Compactions > 0 && len(db.view.Load().zero) <= 9 }, 5*time.Second, 5*time.Millisecond)
+}

@@ -3,6 +3,7 @@ package forebay
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -22,6 +23,9 @@ type compactor struct {
 	workers int
 	// bad are segments that do not verify: no plan takes them.
 	bad map[uint64]bool
+	// unread are segments of which a read failed: they are left alone while
+	// there is something else to do.
+	unread map[uint64]bool
 	// ended is closed, and replaced, when a compaction ends.
 	ended chan struct{}
 	// delay is how long to wait after the next error; waiting: it is not over.
@@ -71,7 +75,13 @@ func (db *DB) pick() *compaction.Plan {
 		return nil
 	}
 	defer v.gate.exit(shard)
-	return compaction.Pick(v.segments(), db.pickOptions(v), db.compact.inTheWay(v))
+	c, segs, opts := &db.compact, v.segments(), db.pickOptions(v)
+	p := compaction.Pick(segs, opts, c.inTheWay(v, c.bad, c.unread))
+	if p == nil && len(c.unread) > 0 {
+		c.unread = nil
+		p = compaction.Pick(segs, opts, c.inTheWay(v, c.bad))
+	}
+	return p
 }
 
 // pickOptions are those of a pick that looks at v.
@@ -101,16 +111,18 @@ func (v *view) reader(number uint64) (r *segment.Reader) {
 
 // inTheWay is what runs, and what cannot be read, as if that were running; mu is
 // held.
-func (c *compactor) inTheWay(v *view) []*compaction.Plan {
-	if len(c.bad) == 0 {
-		return c.running
-	}
+func (c *compactor) inTheWay(v *view, unreadable ...map[uint64]bool) []*compaction.Plan {
 	plans := slices.Clone(c.running)
-	v.tables(func(t *table) {
-		if c.bad[t.meta.Number] {
-			plans = append(plans, &compaction.Plan{Inputs: []manifest.Segment{t.meta}, To: t.meta.Level, Lo: t.meta.Lo, Hi: t.meta.Hi, Drop: true})
+	for _, numbers := range unreadable {
+		if len(numbers) == 0 {
+			continue
 		}
-	})
+		v.tables(func(t *table) {
+			if numbers[t.meta.Number] {
+				plans = append(plans, &compaction.Plan{Inputs: []manifest.Segment{t.meta}, To: t.meta.Level, Lo: t.meta.Lo, Hi: t.meta.Hi, Drop: true})
+			}
+		})
+	}
 	return plans
 }
 
@@ -257,21 +269,29 @@ func (db *DB) installResult(p *compaction.Plan, res *compaction.Result) {
 	})
 }
 
-// blame remembers an input that does not verify, so that it is not tried again
-// and again. mu is held.
+// blame remembers an input that does not verify, or that the disk does not let be
+// read, so that it is not tried again and again. mu is held.
 func (c *compactor) blame(p *compaction.Plan, err error) {
+	input := func(name string) (uint64, bool) { // an output is gone
+		number, ok := segment.ParseFileName(filepath.Base(name))
+		return number, ok && slices.ContainsFunc(p.Inputs, func(s manifest.Segment) bool { return s.Number == number })
+	}
+	note := func(set *map[uint64]bool, name string) {
+		if number, ok := input(name); ok {
+			if *set == nil {
+				*set = map[uint64]bool{}
+			}
+			(*set)[number] = true
+		}
+	}
 	var damage *CorruptionError
-	if !errors.As(err, &damage) {
-		return
+	var read *fs.PathError
+	switch {
+	case errors.As(err, &damage):
+		note(&c.bad, damage.File)
+	case errors.As(err, &read):
+		note(&c.unread, read.Path)
 	}
-	number, ok := segment.ParseFileName(filepath.Base(damage.File))
-	if !ok || !slices.ContainsFunc(p.Inputs, func(s manifest.Segment) bool { return s.Number == number }) {
-		return // an output: it is gone
-	}
-	if c.bad == nil {
-		c.bad = map[uint64]bool{}
-	}
-	c.bad[number] = true
 }
 
 // pace tells the pacer what a compaction has done, and lets it rest.
@@ -351,13 +371,13 @@ func (db *DB) planAll() (p *compaction.Plan, done bool, wait chan struct{}, err 
 	}
 	defer v.gate.exit(shard)
 	if len(c.bad) > 0 && len(c.running) == 0 {
-		if p, _ := compaction.PlanRange(v.segments(), db.pickOptions(v), c.inTheWay(v), nil, nil); p != nil {
+		if p, _ := compaction.PlanRange(v.segments(), db.pickOptions(v), c.inTheWay(v, c.bad), nil, nil); p != nil {
 			c.begin(db, p)
 			return p, false, nil, nil
 		}
 		return nil, true, nil, nil // what is left cannot be read
 	}
-	p, done = compaction.PlanRange(v.segments(), db.pickOptions(v), c.inTheWay(v), nil, nil)
+	p, done = compaction.PlanRange(v.segments(), db.pickOptions(v), c.inTheWay(v, c.bad), nil, nil)
 	if p != nil {
 		c.begin(db, p)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/forebaydb/forebay/compaction"
+	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/rangedel"
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/segment"
@@ -321,9 +322,9 @@ func (db *DB) pace(p *compaction.Plan, rest bool) func(context.Context, int64) e
 	}
 }
 
-// Compact settles everything, and merges all segments towards the last level, so
-// that what was overwritten or deleted gives its space back, as far as snapshots
-// allow. It works as fast as it can, beside readers and writers. When ctx ends it
+// Compact settles everything, and merges what there is by then towards the last
+// level, so that what was overwritten or deleted gives its space back, as far as
+// snapshots allow. It works as fast as it can, beside readers and writers. When ctx ends it
 // returns ctx's error; what is done by then stays done.
 func (db *DB) Compact(ctx context.Context) error {
 	ctx, end, err := db.begin(ctx)
@@ -338,11 +339,12 @@ func (db *DB) compactAll(ctx context.Context) error {
 	if err := db.Checkpoint(ctx); err != nil {
 		return err
 	}
+	limit := db.view.Load().settled
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		p, done, wait, err := db.planAll()
+		p, done, wait, err := db.planAll(limit)
 		if err != nil || done {
 			return err
 		}
@@ -360,8 +362,11 @@ func (db *DB) compactAll(ctx context.Context) error {
 	}
 }
 
-// planAll begins the next compaction on the way to all being in the last level.
-func (db *DB) planAll() (p *compaction.Plan, done bool, wait chan struct{}, err error) {
+// planAll begins the next compaction on the way of what is at or below limit to
+// the last level. What is younger goes along, but is nothing to stay for: else
+// writers could keep a Compact from ever ending. done also when what is left
+// cannot be read.
+func (db *DB) planAll(limit base.LSN) (p *compaction.Plan, done bool, wait chan struct{}, err error) {
 	c := &db.compact
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -370,16 +375,32 @@ func (db *DB) planAll() (p *compaction.Plan, done bool, wait chan struct{}, err 
 		return nil, false, nil, err
 	}
 	defer v.gate.exit(shard)
-	if len(c.bad) > 0 && len(c.running) == 0 {
-		if p, _ := compaction.PlanRange(v.segments(), db.pickOptions(v), c.inTheWay(v, c.bad), nil, nil); p != nil {
-			c.begin(db, p)
-			return p, false, nil, nil
+	segs, opts, running := v.segments(), db.pickOptions(v), slices.Clone(c.inTheWay(v, c.bad))
+	for {
+		if p, done = compaction.PlanRange(segs, opts, running, nil, nil); p == nil || brings(p, limit) {
+			break
 		}
-		return nil, true, nil, nil // what is left cannot be read
+		running = append(running, &compaction.Plan{Inputs: above(p), To: p.To, Lo: p.Lo, Hi: p.Hi, Drop: true})
 	}
-	p, done = compaction.PlanRange(v.segments(), db.pickOptions(v), c.inTheWay(v, c.bad), nil, nil)
 	if p != nil {
 		c.begin(db, p)
+		return p, false, nil, nil
 	}
-	return p, done, c.ended, nil
+	busy := slices.ContainsFunc(c.running, func(p *compaction.Plan) bool { return brings(p, limit) })
+	return nil, done || !busy, c.ended, nil
+}
+
+// above returns those of a plan's inputs that come from above its outputs, all of
+// them when none does.
+func above(p *compaction.Plan) []manifest.Segment {
+	i := slices.IndexFunc(p.Inputs, func(s manifest.Segment) bool { return s.Level == p.To })
+	if i <= 0 {
+		return p.Inputs
+	}
+	return p.Inputs[:i]
+}
+
+// brings says whether a plan brings down anything that is at or below limit.
+func brings(p *compaction.Plan, limit base.LSN) bool {
+	return slices.ContainsFunc(above(p), func(s manifest.Segment) bool { return s.MinLSN <= limit })
 }

@@ -68,10 +68,18 @@ func (db *DB) grew() {
 	}
 }
 
+// readOnlyMemtable is the size in bytes of the memtables of a store that is open
+// for reading only.
+const readOnlyMemtable = 1 << 30
+
 // maybeFreeze freezes the active memtable when it is large enough. It is called
 // where no commit is applied, after the one with LSN last.
 func (db *DB) maybeFreeze(last base.LSN) {
-	if db.view.Load().active.Bytes() >= db.opts.MemtableSize {
+	limit := db.opts.MemtableSize
+	if db.readOnly { // they are never settled, and each costs every read
+		limit = max(limit, readOnlyMemtable)
+	}
+	if db.view.Load().active.Bytes() >= limit {
 		db.mu.Lock()
 		db.freeze(last)
 		db.settleSoon()

@@ -191,6 +191,8 @@ func (s *sampler) draw(name, unit string, values func(sample) []float64, lines .
 		p.Legend.Add(what, line)
 	}
 	p.Add(plotter.NewGrid())
+	p.Legend.Top = true
+	p.Y.Max *= 1.2 // room for the legend
 	for _, ext := range []string{".svg", ".png"} {
 		if err := p.Save(20*vg.Centimeter, 10*vg.Centimeter, name+ext); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -517,8 +518,9 @@ func TestRegressReadSn(t *testing.T) {
 			}
 		}
 	}()
+	var readers sync.WaitGroup
 	for r := 0; r < 3; r++ {
-		go func() {
+		readers.Go(func() {
 			last := ""
 			for {
 				select {
@@ -544,10 +546,10 @@ func TestRegressReadSn(t *testing.T) {
 					last = string(v[:8])
 				}
 			}
-		}()
+		})
 	}
 	<-stop
-	time.Sleep(10 * time.Millisecond)
+	readers.Wait()
 	db.Close()
 }
 

@@ -263,7 +263,12 @@ func (w *Writer) Append(edit []byte, snapshot func() []byte) error {
 		return w.err
 	}
 	if w.f == nil || w.b.Offset() > w.rotateAt {
-		if err := w.rotate(snapshot()); err != nil {
+		switch err := w.rotate(snapshot()); {
+		case errors.Is(err, errRefused) && w.f != nil:
+			w.rotateAt += rotateSize // the present file will do for a while
+		case errors.Is(err, errRefused):
+			return fmt.Errorf("%s: %w", w.kind.Prefix, err)
+		case err != nil:
 			return w.poison(err)
 		}
 	}
@@ -352,6 +357,8 @@ func (w *Writer) flush() error {
 	return nil
 }
 
+// rotate begins a new file. An error of errRefused says that nothing has changed:
+// the file could not be made, or there was no room for it.
 func (w *Writer) rotate(snapshot []byte) error {
 	head := frame.FileHeader{Kind: w.kind.File, Align: frame.BlockAlign, Store: w.store, Number: w.highest + 1}
 	var salt [8]byte
@@ -359,18 +366,18 @@ func (w *Writer) rotate(snapshot []byte) error {
 		return err
 	}
 	head.Salt = binary.LittleEndian.Uint64(salt[:])
-	name := w.kind.Name(head.Number)
-	path := filepath.Join(w.dir, name)
-	f, err := w.fsys.Create(path, vfs.ReadWrite)
+	var b frame.Builder
+	b.Reset(&head, frame.CodecNone, head.Start(), 0)
+	b.Record(1, 0, snapshot, 0, 0)
+	f, err := w.make(w.kind.Name(head.Number), b.Offset()+int64(len(b.Bytes()))+frame.BlockAlign)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errRefused, err)
 	}
-	w.highest++
 	if w.f != nil {
 		w.old = append(w.old, w.kind.Name(w.number))
 		w.f.Close()
 	}
-	w.f, w.number = f, head.Number
+	w.f, w.number, w.b, w.next = f, head.Number, b, 1
 	// The mark proves what is before it: by then the file has its name for good.
 	if err := w.fsys.SyncDir(w.dir); err != nil {
 		return err
@@ -378,9 +385,6 @@ func (w *Writer) rotate(snapshot []byte) error {
 	if _, err := f.WriteAt(head.Encode(), 0); err != nil {
 		return err
 	}
-	w.b.Reset(&head, frame.CodecNone, head.Start(), 0)
-	w.next = 1
-	w.b.Record(w.next, 0, snapshot, w.next-1, 0)
 	if err := w.write(); err != nil {
 		return err
 	}
@@ -389,6 +393,27 @@ func (w *Writer) rotate(snapshot []byte) error {
 	}
 	w.rotateAt = w.b.Offset() + max(rotateSize, 4*int64(len(snapshot)))
 	return w.removeOld()
+}
+
+var errRefused = errors.New("no new file")
+
+// make makes a file of so many zeros, which says nothing yet: one that stays
+// behind is passed over by a load, and removed by the next rotation.
+func (w *Writer) make(name string, size int64) (vfs.File, error) {
+	path := filepath.Join(w.dir, name)
+	f, err := w.fsys.Create(path, vfs.ReadWrite)
+	if err != nil {
+		return nil, err
+	}
+	w.highest++
+	if err := f.Zero(0, size); err != nil {
+		f.Close()
+		if w.fsys.Remove(path) != nil {
+			w.old = append(w.old, name)
+		}
+		return nil, err
+	}
+	return f, nil
 }
 
 func (w *Writer) removeOld() error {

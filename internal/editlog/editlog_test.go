@@ -391,6 +391,45 @@ func TestPoison(t *testing.T) {
 	require.NoError(t, s.w.Close())
 }
 
+// TestNoRoom: an edit without room on the disk, or without a file for it, is
+// refused; the next that has room is taken, and a load finds that one alone.
+func TestNoRoom(t *testing.T) {
+	for _, call := range []vfs.Call{vfs.CallCreate, vfs.CallZero} {
+		for k := 1; k <= 4; k++ {
+			mem := vfs.NewMem()
+			s, err := open(mem, 0)
+			require.NoError(t, err)
+			require.NoError(t, s.w.Close())
+			in := vfs.NewInjector(mem)
+			rule := in.Add(vfs.Rule{Call: call, K: k, Err: syscall.ENOSPC, Part: 5000})
+			var want list
+			s, err = open(in, 1)
+			require.NoError(t, err)
+			for i := range 6 {
+				edit := fmt.Sprintf("edit %d", i)
+				if err := s.add(edit); err != nil {
+					require.ErrorIs(t, err, syscall.ENOSPC)
+					require.NoError(t, s.w.Err())
+					continue
+				}
+				want = append(want, edit)
+				if i == 3 { // the edit after it wants another file, and does without if it must
+					s.w.rotateAt = 0
+				}
+				for seed := range uint64(4) {
+					got, _, err := load(mem.PowerCutSeed(seed, vfs.NothingAssumed))
+					require.NoError(t, err, "%s %d", call, k)
+					require.Equal(t, want, got, "%s %d", call, k)
+				}
+			}
+			if call == vfs.CallZero || k <= 2 {
+				require.Equal(t, 1, rule.Hits())
+			}
+			require.NoError(t, s.w.Close())
+		}
+	}
+}
+
 func FuzzLoad(f *testing.F) {
 	mem := vfs.NewMem()
 	s, err := open(mem, 0)

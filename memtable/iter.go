@@ -69,13 +69,29 @@ func (i *iter) Last() bool {
 
 func (i *iter) SeekGE(key []byte, lsn base.LSN) bool {
 	i.seek(key, lsn)
-	return i.load()
+	if i.leaf == nil || i.pos < count(i.order) {
+		return i.load()
+	}
+	// The leaf may have been split since it was found, and have kept one half:
+	// then its neighbour has the other, on the wrong side of what is sought.
+	ok := i.load()
+	for ok && base.Compare(i.Key(), i.LSN(), key, lsn) < 0 {
+		ok = i.Next()
+	}
+	return ok
 }
 
 func (i *iter) SeekLT(key []byte, lsn base.LSN) bool {
 	i.seek(key, lsn)
 	i.pos--
-	return i.load()
+	if i.leaf == nil || i.pos >= 0 {
+		return i.load()
+	}
+	ok := i.load() // see SeekGE
+	for ok && base.Compare(i.Key(), i.LSN(), key, lsn) >= 0 {
+		ok = i.Prev()
+	}
+	return ok
 }
 
 func (i *iter) seek(key []byte, lsn base.LSN) {

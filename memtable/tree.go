@@ -150,15 +150,25 @@ func (x *index) ceiling(a *arena, key []byte, lsn base.LSN) uint32 {
 	}
 	order := l.order.Load()
 	pos, _ := l.search(a, order, key, lsn)
-	if pos == count(order) {
+	if pos < count(order) {
+		return l.addrs[place(order, pos)]
+	}
+	// The leaf may have been split since it was found, and have kept what is on
+	// the left: then its neighbour begins before what is looked for.
+	for {
 		next := l.next.Load()
 		if next == 0 {
 			return 0
 		}
 		l = x.leaves.at(next)
-		order, pos = l.order.Load(), 0
+		order = l.order.Load()
+		for pos := range count(order) {
+			addr := l.addrs[place(order, pos)]
+			if e := a.at(addr); base.Compare(e.key(), e.lsn(), key, lsn) >= 0 {
+				return addr
+			}
+		}
 	}
-	return l.addrs[place(order, pos)]
 }
 
 // insert adds an entry.

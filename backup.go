@@ -144,9 +144,6 @@ func (db *DB) copySegment(ctx context.Context, dir string, t *table) error {
 	return errors.Join(r.Verify(ctx), r.Close())
 }
 
-// copyBuffer is how much is copied at a time, in bytes.
-const copyBuffer = 1 << 20
-
 func copyFile(ctx context.Context, fsys vfs.FS, from, to string, size int64) (err error) {
 	in, err := fsys.Open(from, vfs.ReadOnly)
 	if err != nil {
@@ -158,21 +155,12 @@ func copyFile(ctx context.Context, fsys vfs.FS, from, to string, size int64) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	buf := make([]byte, min(size, copyBuffer))
-	for off := int64(0); off < size; off += int64(len(buf)) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		buf = buf[:min(size-off, int64(len(buf)))]
-		if n, err := in.ReadAt(buf, off); n < len(buf) {
-			if errors.Is(err, io.EOF) {
-				err = &CorruptionError{File: from, Offset: off + int64(n), Reason: "file ends too early"}
-			}
-			return err
-		}
-		if _, err := out.WriteAt(buf, off); err != nil {
-			return err
-		}
+	n, err := vfs.Copy(ctx, out, in, size)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = &CorruptionError{File: from, Offset: n, Reason: "file ends too early"}
+	}
+	if err != nil {
+		return err
 	}
 	return out.Sync()
 }

@@ -58,19 +58,8 @@ func (v *salvager) copy(from, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	t := &tolerant{File: src, ctx: v.ctx}
-	buf := make([]byte, min(size, 1<<20))
-	for off := int64(0); off < size; off += int64(len(buf)) {
-		if err := v.ctx.Err(); err != nil {
-			return err
-		}
-		buf = buf[:min(int64(len(buf)), size-off)]
-		if n, err := t.ReadAt(buf, off); n < len(buf) {
-			return err
-		}
-		if _, err := f.WriteAt(buf, off); err != nil {
-			return err
-		}
+	if _, err := vfs.Copy(v.ctx, f, &tolerant{File: src, ctx: v.ctx}, size); err != nil {
+		return err
 	}
 	return f.Sync()
 }

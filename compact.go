@@ -110,8 +110,8 @@ func (v *view) reader(number uint64) (r *segment.Reader) {
 	return r
 }
 
-// inTheWay is what runs, and what cannot be read, as if that were running; mu is
-// held.
+// inTheWay is what runs, and what cannot be read, as if that were running, in a
+// slice of the caller's own; mu is held.
 func (c *compactor) inTheWay(v *view, unreadable ...map[uint64]bool) []*compaction.Plan {
 	plans := slices.Clone(c.running)
 	for _, numbers := range unreadable {
@@ -324,8 +324,8 @@ func (db *DB) pace(p *compaction.Plan, rest bool) func(context.Context, int64) e
 
 // Compact settles everything, and merges what there is by then towards the last
 // level, so that what was overwritten or deleted gives its space back, as far as
-// snapshots allow. It works as fast as it can, beside readers and writers. When ctx ends it
-// returns ctx's error; what is done by then stays done.
+// snapshots allow. It works as fast as it can, beside readers and writers. When
+// ctx ends it returns ctx's error; what is done by then stays done.
 func (db *DB) Compact(ctx context.Context) error {
 	ctx, end, err := db.begin(ctx)
 	if err != nil {
@@ -375,7 +375,7 @@ func (db *DB) planAll(limit base.LSN) (p *compaction.Plan, done bool, wait chan 
 		return nil, false, nil, err
 	}
 	defer v.gate.exit(shard)
-	segs, opts, running := v.segments(), db.pickOptions(v), slices.Clone(c.inTheWay(v, c.bad))
+	segs, opts, running := v.segments(), db.pickOptions(v), c.inTheWay(v, c.bad)
 	for {
 		if p, done = compaction.PlanRange(segs, opts, running, nil, nil); p == nil || brings(p, limit) {
 			break

@@ -307,13 +307,9 @@ func Explain(dir string, opts *Options) (Recovery, error) {
 // files stay open until then. It must not be called inside of a function given
 // to Update, View or GetFunc.
 func (db *DB) Close() error {
-	db.mu.Lock()
-	if db.closed {
-		db.mu.Unlock()
-		return ErrClosed
+	if err := db.refuse(); err != nil {
+		return err
 	}
-	db.closed = true
-	db.mu.Unlock()
 	return db.close()
 }
 
@@ -321,13 +317,9 @@ func (db *DB) Close() error {
 // and the closing goes on by itself. Whichever way it returns, the store takes
 // no more calls.
 func (db *DB) Shutdown(ctx context.Context) error {
-	db.mu.Lock()
-	if db.closed {
-		db.mu.Unlock()
-		return ErrClosed
+	if err := db.refuse(); err != nil {
+		return err
 	}
-	db.closed = true
-	db.mu.Unlock()
 	done := make(chan error, 1)
 	go func() { done <- db.close() }()
 	select {
@@ -336,6 +328,17 @@ func (db *DB) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("forebay: shutdown goes on: %w", ctx.Err())
 	}
+}
+
+// refuse makes the store take no more calls; the first who closes it gets nil.
+func (db *DB) refuse() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return ErrClosed
+	}
+	db.closed = true
+	return nil
 }
 
 func (db *DB) close() error {

@@ -70,8 +70,8 @@ var errAgain = fmt.Errorf("%w: begin again", ErrConflict)
 //
 // Writes of the store itself inside of fn (DB.Put, DB.Update, …) are commits of
 // their own, which stay when fn fails, and may be what fn conflicts with. When fn
-// runs alone they fail with ErrNested. fn must not wait for another goroutine that writes to the
-// store: that one may be waiting for fn.
+// runs alone they fail with ErrNested. fn must not wait for another goroutine that
+// writes to the store: that one may be waiting for fn.
 func (db *DB) Update(fn func(tx *Tx) error) error {
 	return db.UpdateLevel(context.Background(), db.opts.DefaultLevel, fn)
 }
@@ -249,34 +249,28 @@ func (tx *Tx) order(ctx context.Context, rec []byte, level Level, guard func() e
 }
 
 func (tx *Tx) submit(ctx context.Context, rec []byte, level Level, guard func() error) error {
-	if tx.hold == nil {
-		// Wait must not end before the commit does: rec and reads belong to it.
-		if ctx.Done() == nil {
-			_, err := tx.db.pipe.CommitTx(rec, level, tx.reads, guard)
-			return err
-		}
-		rec = slices.Clone(rec)
-		c, err := tx.db.pipe.SubmitTx(rec, level, tx.reads, guard)
-		if err != nil {
-			return err
-		}
-		err = c.Wait(ctx)
-		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			tx.reads = new(commit.Reads) // the commit keeps the one it has
-		}
+	pipe, hold := tx.db.pipe, tx.hold
+	if hold == nil && ctx.Done() == nil {
+		_, err := pipe.CommitTx(rec, level, tx.reads, guard)
 		return err
 	}
-	if rec != nil {
-		rec = append(make([]byte, 0, len(rec)), rec...) // others in the lane read it
+	// The record is the commit's: the wait may end before that does, and others in
+	// the lane read it.
+	rec = slices.Clone(rec)
+	var c *commit.Commit
+	var err error
+	if hold == nil {
+		c, err = pipe.SubmitTx(rec, level, tx.reads, guard)
+	} else {
+		c, err = hold.Submit(rec, level, tx.reads, guard)
+		tx.leave()
 	}
-	c, err := tx.hold.Submit(rec, level, tx.reads, guard)
-	tx.leave()
 	if err != nil {
 		return err
 	}
 	err = c.Wait(ctx)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		tx.reads = new(commit.Reads)
+		tx.reads = new(commit.Reads) // the commit keeps the one it has
 	}
 	return err
 }

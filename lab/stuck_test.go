@@ -67,7 +67,8 @@ func TestLongTransactionEnds(t *testing.T) {
 			}
 			calls := 0
 			within(t, time.Minute, func() {
-				for range 3 {
+				// The writers may leave it a gap before its ninth attempt; not always.
+				for n := 0; n < 3 || db.Stats().Alone == 0; n++ {
 					err := db.Update(func(tx *forebay.Tx) error {
 						calls++
 						if how == "range" {

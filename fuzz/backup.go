@@ -30,14 +30,13 @@ func (x *explorer) checkBackups(s *state, full bool) (kind, detail string) {
 
 func (x *explorer) checkBackup(s *state, b backup, full bool) (kind, detail string) {
 	t := &state{disk: s.disk.Snapshot(), lo: b.n, hi: b.n, hist: s.hist, dir: b.dir}
-	st, err := x.cfg.Engine.Open(x.under(t.disk), x.settings(t, false))
+	st, n, err := x.open(x.under(t.disk), x.settings(t, false), t.hist, t.lo, t.hi)
 	if err != nil {
 		if !b.done {
 			return "", "" // it says that it is no store yet
 		}
 		return "open fails", err.Error()
 	}
-	n := st.Last()
 	if !b.done {
 		if t.hi = s.hi; n == 0 {
 			t.lo = 0 // an empty one

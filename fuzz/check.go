@@ -100,16 +100,15 @@ func (x *explorer) check(s *state, full bool) (kind, detail string) {
 			return kind, detail
 		}
 	}
-	st, err := x.cfg.Engine.Open(x.under(s.disk), x.settings(s, false))
+	st, n, err := x.open(x.under(s.disk), x.settings(s, false), s.hist, s.lo, s.hi)
 	if err != nil {
 		return "open fails", err.Error()
 	}
-	n := st.Last()
 	return x.checkOpen(st, s, n, full)
 }
 
 // checkOpen checks an open store, and closes it.
-func (x *explorer) checkOpen(st Store, s *state, n uint64, full bool) (kind, detail string) {
+func (x *explorer) checkOpen(st *store, s *state, n uint64, full bool) (kind, detail string) {
 	kind, detail = x.compare(st, s, n)
 	if kind == "" && full {
 		kind, detail = x.compareAll(st, s, n)
@@ -124,14 +123,14 @@ func (x *explorer) checkOpen(st Store, s *state, n uint64, full bool) (kind, det
 }
 
 // compare checks that the store is S(n), and n within the bounds.
-func (x *explorer) compare(st Store, s *state, n uint64) (kind, detail string) {
+func (x *explorer) compare(st *store, s *state, n uint64) (kind, detail string) {
 	switch {
 	case n < s.lo:
 		return "acknowledged commits are lost", fmt.Sprintf("opened at LSN %d; %d must be there; %s", n, s.lo, s.hist.diff(contents(st)))
 	case n > s.hi:
 		return "LSN from nowhere", fmt.Sprintf("opened at LSN %d; the last that was assigned is %d; %s", n, s.hi, s.hist.diff(contents(st)))
 	}
-	sum, err := x.scan(st)
+	sum, err := scan(st)
 	if err != nil {
 		return "scan fails", err.Error()
 	}
@@ -143,10 +142,10 @@ func (x *explorer) compare(st Store, s *state, n uint64) (kind, detail string) {
 }
 
 // scan returns the hash of all pairs and keyspaces.
-func (x *explorer) scan(st Store) (sum uint64, err error) {
+func scan(st *store) (sum uint64, err error) {
 	var last []byte
 	in, order := 0, true
-	err = st.Scan(false, func(space int, k, v []byte) {
+	err = st.Scan(func(space int, k, v []byte) {
 		if k == nil {
 			order = order && space > in
 			in, last = space, last[:0]
@@ -165,40 +164,48 @@ func (x *explorer) scan(st Store) (sum uint64, err error) {
 // compareAll checks that all ways to read agree, that the disk holds no stray
 // files, that a compaction changes nothing, and that a new durable write survives
 // one more crash.
-func (x *explorer) compareAll(st Store, s *state, n uint64) (kind, detail string) {
+func (x *explorer) compareAll(st *store, s *state, n uint64) (kind, detail string) {
 	if kind, detail = x.readAll(st, s, n); kind != "" {
 		return kind, detail
 	}
-	if err := x.cfg.Engine.Audit(s.disk, st); err != nil {
+	if err := x.audit(s, st); err != nil {
 		return "stray files", err.Error()
 	}
-	if x.dice.IntN(4) == 0 {
-		if err := st.Compact(); err != nil {
+	if st.compacter != nil && x.dice.IntN(4) == 0 {
+		if err := st.compacter.Compact(); err != nil {
 			return "compact fails", err.Error()
 		}
 		if kind, detail = x.readAll(st, s, n); kind != "" {
 			return kind + " after a compact", detail
 		}
-		if err := x.cfg.Engine.Audit(s.disk, st); err != nil {
+		if err := x.audit(s, st); err != nil {
 			return "stray files after a compact", err.Error()
 		}
 	}
 	return x.writeMore(st, s, n)
 }
 
+// audit compares what is on the disk with what the store owns.
+func (x *explorer) audit(s *state, st *store) error {
+	if a, ok := x.cfg.Engine.(Auditor); ok {
+		return a.Audit(s.disk, st.Store)
+	}
+	return nil
+}
+
 // readAll checks that reads of every kind find S(n).
-func (x *explorer) readAll(st Store, s *state, n uint64) (kind, detail string) {
+func (x *explorer) readAll(st *store, s *state, n uint64) (kind, detail string) {
 	type pair struct{ k, v string }
 	var forward, backward []pair
-	err := st.Scan(false, func(space int, k, v []byte) { forward = append(forward, pair{keyName(space, k), string(v)}) })
-	if err == nil {
-		err = st.Scan(true, func(space int, k, v []byte) { backward = append(backward, pair{keyName(space, k), string(v)}) })
+	err := st.Scan(func(space int, k, v []byte) { forward = append(forward, pair{keyName(space, k), string(v)}) })
+	if err == nil && st.reverse != nil {
+		err = st.reverse.ScanReverse(func(space int, k, v []byte) { backward = append(backward, pair{keyName(space, k), string(v)}) })
 	}
 	if err != nil {
 		return "scan fails", err.Error()
 	}
 	slices.Reverse(backward)
-	if !slices.Equal(forward, backward) {
+	if st.reverse != nil && !slices.Equal(forward, backward) {
 		return "reverse scan differs", fmt.Sprintf("%d pairs forward, %d backward", len(forward), len(backward))
 	}
 	live := s.hist.state(n)
@@ -206,11 +213,11 @@ func (x *explorer) readAll(st Store, s *state, n uint64) (kind, detail string) {
 	maps.Copy(names, s.hist.state(s.hi)) // also what is absent
 	for name := range names {
 		space, key := spaceOf(name)
-		if key == "" {
+		if key == "" || st.getter == nil {
 			continue
 		}
 		want, there := live[name]
-		if v, ok, err := st.Get(space, []byte(key)); ok != there || string(v) != want || err != nil {
+		if v, ok, err := st.getter.Get(space, []byte(key)); ok != there || string(v) != want || err != nil {
 			return "get differs", fmt.Sprintf("%s: S(%d) has %v, %d bytes, get %v, %d bytes (%v)", name, n, there, len(want), ok, len(v), err)
 		}
 	}
@@ -229,59 +236,69 @@ func (x *explorer) readAll(st Store, s *state, n uint64) (kind, detail string) {
 		}
 	}
 	slices.Sort(spaces)
-	if got, err := st.Spaces(); err != nil || !slices.Equal(got, spaces) {
+	if got, err := st.spaces(); err != nil || !slices.Equal(got, spaces) {
 		return "keyspaces differ", fmt.Sprintf("%v, not the %v of S(%d) (%v)", got, spaces, n, err)
 	}
 	return "", ""
 }
 
 // writeMore commits once more, and cuts the power.
-func (x *explorer) writeMore(st Store, s *state, n uint64) (kind, detail string) {
+func (x *explorer) writeMore(st *store, s *state, n uint64) (kind, detail string) {
 	before := s.disk.Snapshot()
-	key, value := []byte("new"), []byte{1, 2, 3}
+	op := Op{Key: []byte("new"), Value: []byte{1, 2, 3}}
 	var lsn uint64
 	var err error
 	sum := s.hist.hashes[n]
-	if space := 9 * x.dice.IntN(2); space == 0 {
-		lsn, err = st.Apply([]Op{{Key: key, Value: value}}, Durable)
-		sum += pairHash(space, key, value)
+	if x.dice.IntN(2) == 0 || st.spacer == nil || st.updater == nil {
+		lsn, err = st.Apply([]Op{op}, Durable)
 	} else {
-		lsn, _, err = st.Update([]Op{{Space: space, Key: key, Value: value}}, Durable)
-		sum += pairHash(space, nil, nil) + pairHash(space, key, value)
+		op.Space = 9
+		lsn, _, err = st.updater.Update([]Op{op}, Durable)
+		sum += pairHash(op.Space, nil, nil)
 	}
+	sum += pairHash(op.Space, op.Key, op.Value)
 	if err != nil {
 		return "write fails", err.Error()
 	}
-	if lsn != n+1 {
+	if st.numbered != nil && lsn != n+1 {
 		return "LSN jumps", fmt.Sprintf("opened at %d, the next commit is %d", n, lsn)
 	}
 	disk := s.disk.PowerCutSeed(x.dice.Uint64(), x.w.Model)
 	s.disk = before // goes on without that commit
-	again, err := x.cfg.Engine.Open(x.under(disk), x.settings(s, true))
+	more := s.hist.with(n, op, sum)
+	again, m, err := x.open(x.under(disk), x.settings(s, true), more, n+1, n+1)
 	if err != nil {
 		return "open fails after one more commit and a power cut", err.Error()
 	}
 	defer again.Close()
-	got, err := x.scan(again)
+	got, err := scan(again)
 	if err != nil {
 		return "scan fails after one more commit and a power cut", err.Error()
 	}
-	if again.Last() != n+1 || got != sum {
-		return "a commit after recovery is lost", fmt.Sprintf("commit %d was durable; after a power cut the store is at %d: %s", n+1, again.Last(), s.hist.diff(contents(again)))
+	if m != n+1 || got != sum {
+		return "a commit after recovery is lost", fmt.Sprintf("commit %d was durable; after a power cut the store is at %d: %s", n+1, m, more.diff(contents(again)))
 	}
 	return "", ""
+}
+
+// with returns the history of the first n commits and one more, after which the
+// hash is sum.
+func (h *history) with(n uint64, op Op, sum uint64) *history {
+	return &history{
+		commits: append(slices.Clip(h.commits[:n]), commit{ops: []Op{op}, how: byUpdate}),
+		hashes:  append(slices.Clip(h.hashes[:n+1]), sum),
+	}
 }
 
 // recoverAgain checks that recovery changes nothing the second time: the
 // process was killed right after the first, and the power was cut.
 func (x *explorer) recoverAgain(s *state, n uint64) (kind, detail string) {
 	for _, disk := range []*vfs.Mem{s.disk, s.disk.PowerCutSeed(x.dice.Uint64(), x.w.Model)} {
-		st, err := x.cfg.Engine.Open(x.under(disk), x.settings(s, true))
+		st, last, err := x.open(x.under(disk), x.settings(s, true), s.hist, n, n)
 		if err != nil {
 			return "second open fails", err.Error()
 		}
-		sum, err := x.scan(st)
-		last := st.Last()
+		sum, err := scan(st)
 		st.Close()
 		if err != nil {
 			return "scan fails after the second open", err.Error()

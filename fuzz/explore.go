@@ -167,12 +167,11 @@ func (x *explorer) again(s *state) {
 	disk := s.disk.Snapshot()
 	var snaps []*vfs.Mem
 	disk.OnIO(func(vfs.Op) { snaps = append(snaps, disk.Snapshot()) })
-	st, err := x.cfg.Engine.Open(x.under(disk), x.settings(s, false))
+	st, n, err := x.open(x.under(disk), x.settings(s, false), s.hist, s.lo, s.hi)
 	disk.OnIO(nil)
 	if err != nil {
 		return // judge has reported it
 	}
-	n := st.Last()
 	after := disk.Snapshot()
 	st.Close()
 	for i, snap := range snaps {

@@ -44,6 +44,11 @@ func (Forebay) options(fsys vfs.FS, s Settings) *forebay.Options {
 	return o
 }
 
+// Abilities is Able.Abilities: all.
+func (Forebay) Abilities() Abilities {
+	return Abilities{Batches: true, Ranges: true, Levels: true, Writers: true, Settings: true}
+}
+
 // Open is Engine.Open.
 func (e Forebay) Open(fsys vfs.FS, s Settings) (Store, error) {
 	dir := s.Dir
@@ -339,32 +344,34 @@ func (s *forebayStore) Backup(dir string) (uint64, error) {
 	return info.At.LSN, err
 }
 
-func (s *forebayStore) Scan(reverse bool, each func(space int, key, value []byte)) error {
-	walk := func(space int, seq iter.Seq2[forebay.Entry, error]) error {
-		for e, err := range seq {
-			if err != nil {
-				return err
-			}
-			each(space, e.Key, e.Value)
-		}
-		return nil
-	}
-	if reverse {
-		spaces, err := s.Spaces()
-		for i := len(spaces) - 1; i >= 0 && err == nil; i-- {
-			var ks *forebay.Keyspace
-			if ks, err = s.space(spaces[i]); err == nil {
-				err = walk(spaces[i], ks.RangeReverse(nil, nil))
-				each(spaces[i], nil, nil)
-			}
-		}
+func walk(space int, seq iter.Seq2[forebay.Entry, error], each func(space int, key, value []byte)) error {
+	for e, err := range seq {
 		if err != nil {
 			return err
 		}
-		return walk(0, s.db.RangeReverse(nil, nil))
+		each(space, e.Key, e.Value)
 	}
+	return nil
+}
+
+func (s *forebayStore) ScanReverse(each func(space int, key, value []byte)) error {
+	spaces, err := s.Spaces()
+	for i := len(spaces) - 1; i >= 0 && err == nil; i-- {
+		var ks *forebay.Keyspace
+		if ks, err = s.space(spaces[i]); err == nil {
+			err = walk(spaces[i], ks.RangeReverse(nil, nil), each)
+			each(spaces[i], nil, nil)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return walk(0, s.db.RangeReverse(nil, nil), each)
+}
+
+func (s *forebayStore) Scan(each func(space int, key, value []byte)) error {
 	return s.db.View(func(v *forebay.Snapshot) error {
-		if err := walk(0, v.Range(nil, nil)); err != nil {
+		if err := walk(0, v.Range(nil, nil), each); err != nil {
 			return err
 		}
 		names, err := v.Keyspaces()
@@ -376,7 +383,7 @@ func (s *forebayStore) Scan(reverse bool, each func(space int, key, value []byte
 			var r forebay.Reader
 			if r, err = v.Keyspace(names[i]); err == nil {
 				each(spaces[i], nil, nil)
-				err = walk(spaces[i], r.Range(nil, nil))
+				err = walk(spaces[i], r.Range(nil, nil), each)
 			}
 		}
 		return err

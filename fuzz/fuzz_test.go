@@ -85,11 +85,10 @@ func report(t *testing.T, rep Report) {
 // every time.
 func TestSequentialRepeats(t *testing.T) {
 	cfg := bubbled(t)
-	cfg.Engine = Forebay{}
-	require.NoError(t, warm(&cfg))
+	require.NoError(t, prepare(&cfg))
 	repeated := 0
 	for seed := range uint64(30) {
-		w := NewWorkload(seed, vfs.Model(seed%3), false)
+		w := newWorkload(seed, vfs.Model(seed%3), false, cfg.powers)
 		seen := map[string]bool{}
 		again := false
 		for try := 0; try < 30 && !again; try++ {
@@ -111,8 +110,8 @@ func TestSequentialRepeats(t *testing.T) {
 // TestLifeWithoutIO records a life that leaves the disk as it was.
 func TestLifeWithoutIO(t *testing.T) {
 	cfg := bubbled(t)
-	cfg.Engine = Forebay{}
-	w := NewWorkload(1, vfs.SectorAtomic, false)
+	require.NoError(t, prepare(&cfg))
+	w := newWorkload(1, vfs.SectorAtomic, false, cfg.powers)
 	put := step{kind: stepCommit, commits: [][]commit{{{ops: []Op{{Key: []byte("k"), Value: []byte("v")}}}}}}
 	w.lives = []life{{steps: []step{put}, at: 0.9999, kill: true}, {}, {steps: []step{put}}}
 	x := newExplorer(t.Context(), &cfg, &shared{})

@@ -47,7 +47,7 @@ type recorder struct {
 	before *vfs.Mem
 
 	mu      sync.Mutex // guards all below
-	open    Store      // nil while there is none
+	open    *store     // nil while there is none
 	outside bounds     // hold while there is none
 	acked   bounds     // lo and kill by acknowledgements
 	hist    *history
@@ -183,19 +183,18 @@ func (r *recorder) fail(kind string, err error) bool {
 }
 
 // openStore opens the store; what it then shows bounds all that follows.
-func (r *recorder) openStore(s Settings) (Store, error) {
-	st, err := r.x.cfg.Engine.Open(r.x.under(r.disk), s)
+func (r *recorder) openStore(s Settings) (*store, error) {
+	if err := r.hist.finish(); err != nil {
+		return nil, err
+	}
+	st, n, err := r.x.open(r.x.under(r.disk), s, r.hist, r.outside.kill, r.outside.hi)
 	if err != nil {
 		return nil, err
 	}
-	n := st.Last()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n < r.outside.kill || n > r.outside.hi {
 		err = fmt.Errorf("opened with LSN %d, bounds are %d to %d", n, r.outside.kill, r.outside.hi)
-		return st, err
-	}
-	if err := r.hist.finish(); err != nil {
 		return st, err
 	}
 	if n < uint64(len(r.hist.commits)) {
@@ -210,7 +209,7 @@ func (r *recorder) openStore(s Settings) (Store, error) {
 	return st, nil
 }
 
-func (r *recorder) closeStore(st Store) error {
+func (r *recorder) closeStore(st *store) error {
 	if err := st.Close(); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
@@ -247,11 +246,10 @@ func (r *recorder) crash(l *life) ([]commit, error) {
 		}
 	}
 	// What the next life finds is known before it begins: the open is the same.
-	st, err := r.x.cfg.Engine.Open(r.x.under(r.disk.Snapshot()), r.settings(1000))
+	st, n, err := r.x.open(r.x.under(r.disk.Snapshot()), r.settings(1000), c.hist, r.outside.kill, r.outside.hi)
 	if err != nil {
 		return nil, nil // the next life reports it
 	}
-	n := st.Last()
 	st.Close()
 	if !l.redo || n > uint64(len(c.hist.commits)) {
 		return nil, nil
@@ -261,7 +259,7 @@ func (r *recorder) crash(l *life) ([]commit, error) {
 }
 
 // verify compares the live store with the history.
-func (r *recorder) verify(st Store) error {
+func (r *recorder) verify(st *store) error {
 	if err := r.hist.finish(); err != nil {
 		return err
 	}
@@ -270,7 +268,7 @@ func (r *recorder) verify(st Store) error {
 		return fmt.Errorf("last LSN is %d after %d commits", n, len(r.hist.commits))
 	}
 	sum := uint64(0)
-	if err := st.Scan(false, func(space int, k, v []byte) { sum += pairHash(space, k, v) }); err != nil {
+	if err := st.Scan(func(space int, k, v []byte) { sum += pairHash(space, k, v) }); err != nil {
 		return fmt.Errorf("scan: %w", err)
 	}
 	if sum != r.hist.hashes[n] {
@@ -279,9 +277,9 @@ func (r *recorder) verify(st Store) error {
 	return nil
 }
 
-func contents(st Store) map[string]string {
+func contents(st *store) map[string]string {
 	got := map[string]string{}
-	_ = st.Scan(false, func(space int, k, v []byte) { got[keyName(space, k)] = string(v) }) // an error has been reported
+	_ = st.Scan(func(space int, k, v []byte) { got[keyName(space, k)] = string(v) }) // an error has been reported
 	return got
 }
 

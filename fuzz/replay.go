@@ -54,13 +54,10 @@ func Replay(ctx context.Context, cfg Config, id string) (Report, error) {
 	if _, err := fmt.Sscanf(strings.Join(parts[:4], " "), "%x %d %d %d", &seed, &model, &mode, &at); err != nil {
 		return Report{}, fmt.Errorf("fuzz: replay id %q: %w", id, err)
 	}
-	if cfg.Engine == nil {
-		cfg.Engine = Forebay{}
-	}
-	if err := warm(&cfg); err != nil {
+	if err := prepare(&cfg); err != nil {
 		return Report{}, err
 	}
-	w, tries := NewWorkload(seed, model, mode == 1), 5
+	w, tries := newWorkload(seed, model, mode == 1, cfg.powers), 5
 	if !w.Concurrent && at >= 0 {
 		tries, cfg.only, cfg.PerWorkload = 1000, &at, 0
 		cfg.capture = func(x *explorer, s *state) bool { return replayID(x.w, x.cut, s) != id }

@@ -48,6 +48,7 @@ type Config struct {
 	Progress func(Report)
 	Every    time.Duration
 
+	powers powers
 	// capture, if not nil, sees each state, and may spare its check.
 	capture func(*explorer, *state) bool
 	// only, if not nil, is the one cut that is explored.
@@ -116,8 +117,8 @@ func (s *shared) full() bool {
 
 // Run explores.
 func Run(ctx context.Context, cfg Config) (Report, error) {
-	if cfg.Engine == nil {
-		cfg.Engine = Forebay{}
+	if err := prepare(&cfg); err != nil {
+		return Report{}, err
 	}
 	if cfg.Models == nil {
 		cfg.Models = []vfs.Model{vfs.SectorAtomic, vfs.NothingAssumed, vfs.SectorAtomic, vfs.NothingAssumed, vfs.SectorAtomic, vfs.NothingAssumed, vfs.SectorAtomic, vfs.Ordered}
@@ -128,45 +129,38 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.Workers == 0 {
 		cfg.Workers = runtime.GOMAXPROCS(0)
 	}
-	if (cfg.Bubble == nil) != (cfg.Settle == nil) {
-		return Report{}, fmt.Errorf("fuzz: Config.Bubble and Settle come together")
-	}
 	if cfg.Budget > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, cfg.Budget)
 		defer cancel()
 	}
-	if err := warm(&cfg); err != nil {
-		return Report{}, err
-	}
 	return run(ctx, &cfg), nil
 }
 
-// warm makes what an engine makes once for all, outside of any bubble.
-func warm(cfg *Config) error {
+// prepare fills in what cfg leaves open, asks the engine what it can do, and
+// makes what an engine makes once for all, outside of any bubble.
+func prepare(cfg *Config) (err error) {
+	if cfg.Engine == nil {
+		cfg.Engine = Forebay{}
+	}
+	if (cfg.Bubble == nil) != (cfg.Settle == nil) {
+		return fmt.Errorf("fuzz: Config.Bubble and Settle come together")
+	}
+	if cfg.powers, err = powersOf(cfg.Engine); err != nil {
+		return err
+	}
+	x := newExplorer(context.Background(), cfg, &shared{})
 	for c := range uint8(4) {
-		m := vfs.NewMem()
-		s := Settings{FileSize: 16 << 10, TableSize: 4 << 10, MarkDelay: -1, Compression: c, Rand: newRand(1)}
+		w := &Workload{Settings: Settings{FileSize: 16 << 10, TableSize: 4 << 10, MarkDelay: -1, Compression: c}}
 		for range 2 {
-			st, err := cfg.Engine.Open(m, s)
-			if err != nil {
-				return err
-			}
-			for range 2 {
-				if _, err := st.Apply([]Op{{Key: []byte("k"), Value: make([]byte, 2000)}}, Durable); err != nil {
-					return err
-				}
-				if _, _, err := st.Update([]Op{{Space: 1, Key: []byte("k"), Value: []byte("v")}}, Durable); err != nil {
-					return err
-				}
-				if err := st.Compact(); err != nil {
-					return err
-				}
-			}
-			contents(st)
-			if err := st.Close(); err != nil {
-				return err
-			}
+			steps := []step{{commits: [][]commit{{{ops: []Op{{Key: []byte("k"), Value: make([]byte, 2000)}}}}}}}
+			steps = append(steps, step{commits: [][]commit{{{how: byUpdate, ops: []Op{{Space: 1, Key: []byte("k"), Value: []byte("v")}}}}}})
+			steps = append(steps, step{kind: stepCompact}, step{kind: stepReopen})
+			w.lives = append(w.lives, life{steps: append(steps, steps...)})
+		}
+		cfg.powers.limit(w)
+		if rec := x.record(w); len(rec.broken) > 0 {
+			return fmt.Errorf("fuzz: a simple workload fails: %s", rec.broken[0])
 		}
 	}
 	return nil
@@ -176,7 +170,7 @@ func warm(cfg *Config) error {
 func (cfg *Config) plan(n int64) *Workload {
 	concurrent := cfg.Modes[n%int64(len(cfg.Modes))]
 	model := cfg.Models[n/int64(len(cfg.Modes))%int64(len(cfg.Models))]
-	return NewWorkload(mix(cfg.Seed, uint64(n)), model, concurrent)
+	return newWorkload(mix(cfg.Seed, uint64(n)), model, concurrent, cfg.powers)
 }
 
 func run(ctx context.Context, cfg *Config) Report {

@@ -29,8 +29,8 @@ const (
 var featureNames = [...]string{"compactions", "range deletes", "keyspaces", "drops", "transactions", "backups", "compactions in the background", "within Compact", "within Backup"}
 
 // note takes down whether a step has led to compactions.
-func (r *recorder) note(st Store, s *step) {
-	n := st.Compactions()
+func (r *recorder) note(st *store, s *step) {
+	n := st.compactions()
 	switch {
 	case n == r.compactions:
 		return
@@ -79,16 +79,16 @@ func (r *recorder) noteCommit(c commit) {
 }
 
 // step does one step.
-func (r *recorder) step(st Store, s *step) error {
+func (r *recorder) step(st *store, s *step) error {
 	switch s.kind {
 	case stepCommit:
 		return r.commit(st, s.commits[0][0])
 	case stepSync:
-		return r.settle(st, s, st.Sync)
+		return r.settle(st, s, st.syncer.Sync)
 	case stepCheckpoint:
-		return r.settle(st, s, st.Checkpoint)
+		return r.settle(st, s, st.checkpoint.Checkpoint)
 	case stepCompact:
-		return r.during(inCompact, func() error { return r.settle(st, s, st.Compact) })
+		return r.during(inCompact, func() error { return r.settle(st, s, st.compacter.Compact) })
 	case stepBackup:
 		return r.during(inBackup, func() error { return r.backup(st) })
 	case stepIdle:
@@ -102,9 +102,9 @@ func (r *recorder) step(st Store, s *step) error {
 }
 
 // settle makes all that was committed durable.
-func (r *recorder) settle(st Store, s *step, do func() error) error {
+func (r *recorder) settle(st *store, s *step, do func() error) error {
 	last := st.Last()
-	if err := do(); err != nil {
+	if err := st.settled(do()); err != nil {
 		return fmt.Errorf("%s: %w", s, err)
 	}
 	r.ack(last, Durable)
@@ -112,7 +112,7 @@ func (r *recorder) settle(st Store, s *step, do func() error) error {
 }
 
 // backup makes a backup; while it is being made nobody knows what it is.
-func (r *recorder) backup(st Store) error {
+func (r *recorder) backup(st *store) error {
 	last := st.Last()
 	r.mu.Lock()
 	r.made++
@@ -121,7 +121,10 @@ func (r *recorder) backup(st Store) error {
 	r.backups = append(slices.Clone(before), b)
 	r.did |= didBackup
 	r.mu.Unlock()
-	n, err := st.Backup(b.dir)
+	n, err := st.backups.Backup(b.dir)
+	if st.numbered == nil {
+		n = last
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("backup: %w", err)
@@ -138,7 +141,7 @@ func (r *recorder) backup(st Store) error {
 
 // burst lets writers commit at once. What is refused because its keyspace was
 // dropped meanwhile has not happened.
-func (r *recorder) burst(st Store, s *step) error {
+func (r *recorder) burst(st *store, s *step) error {
 	var dropped *commit
 	for _, cs := range s.commits {
 		for i := range cs {
@@ -165,7 +168,7 @@ func (r *recorder) burst(st Store, s *step) error {
 				var err error
 				if &cs[i] == dropped {
 					r.noteCommit(cs[i])
-					_, err = st.Drop(cs[i].ops[0].Space)
+					_, err = st.spacer.Drop(cs[i].ops[0].Space)
 				} else if err = r.do(st, cs[i]); dropped != nil && errors.Is(err, ErrNoSpace) {
 					err = nil
 				}
@@ -189,11 +192,11 @@ func (r *recorder) burst(st Store, s *step) error {
 }
 
 // ensure makes the keyspaces that a commit needs.
-func (r *recorder) ensure(st Store, c commit) error {
+func (r *recorder) ensure(st *store, c commit) error {
 	if c.how == byUpdate || c.ops[0].Kind == Create || !slices.ContainsFunc(c.ops, func(op Op) bool { return op.Space > 0 }) {
 		return nil
 	}
-	spaces, err := st.Spaces()
+	spaces, err := st.spaces()
 	for _, op := range c.ops {
 		if op.Space == 0 || slices.Contains(spaces, op.Space) {
 			continue
@@ -207,9 +210,9 @@ func (r *recorder) ensure(st Store, c commit) error {
 }
 
 // commit does a commit, with the keyspaces that it needs.
-func (r *recorder) commit(st Store, c commit) error {
+func (r *recorder) commit(st *store, c commit) error {
 	if c.ops[0].Kind == Create {
-		spaces, err := st.Spaces()
+		spaces, err := st.spaces()
 		if err != nil || slices.Contains(spaces, c.ops[0].Space) {
 			return err
 		}
@@ -221,28 +224,30 @@ func (r *recorder) commit(st Store, c commit) error {
 }
 
 // do does a commit alone.
-func (r *recorder) do(st Store, c commit) (err error) {
+func (r *recorder) do(st *store, c commit) error {
 	r.noteCommit(c)
-	var lsn uint64
-	switch {
-	case c.ops[0].Kind == Create:
-		lsn, err = st.Create(c.ops[0].Space)
-	case c.ops[0].Kind == Drop:
-		lsn, err = st.Drop(c.ops[0].Space)
-	case c.how == bySubmit:
-		var wait func() (uint64, error)
-		if wait, err = st.Submit(c.ops, c.level); err == nil {
-			lsn, err = wait()
+	lsn, err := st.commit(c.level, func() (lsn uint64, err error) {
+		switch {
+		case c.ops[0].Kind == Create:
+			return st.spacer.Create(c.ops[0].Space)
+		case c.ops[0].Kind == Drop:
+			return st.spacer.Drop(c.ops[0].Space)
+		case c.how == bySubmit:
+			wait, err := st.submitter.Submit(c.ops, c.level)
+			if err != nil {
+				return 0, err
+			}
+			return wait()
+		case c.how == byUpdate:
+			lsn, c.seen, err = st.updater.Update(c.ops, c.level)
+			return lsn, err
 		}
-	case c.how == byUpdate:
-		lsn, c.seen, err = st.Update(c.ops, c.level)
-	default:
-		lsn, err = st.Apply(c.ops, c.level)
-	}
+		return st.Store.Apply(c.ops, c.level)
+	})
 	return r.done(c, lsn, err)
 }
 
-func (r *recorder) pipeline(st Store, cs []commit) error {
+func (r *recorder) pipeline(st *store, cs []commit) error {
 	for _, c := range cs {
 		if err := r.ensure(st, c); err != nil {
 			return err
@@ -251,7 +256,7 @@ func (r *recorder) pipeline(st Store, cs []commit) error {
 	var waits []func() (uint64, error)
 	for _, c := range cs {
 		r.noteCommit(c)
-		wait, err := st.Submit(c.ops, c.level)
+		wait, err := st.submitter.Submit(c.ops, c.level)
 		if err != nil {
 			return fmt.Errorf("submit %s: %w", c, err)
 		}

@@ -2,16 +2,17 @@ package fuzz
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"time"
 
 	"github.com/forebaydb/forebay/vfs"
 )
 
-// Workload is what is done to a store, all of it decided by the seed, the model
-// and whether writers are concurrent.
+// Workload is what is done to a store. It has a text that says all of it
+// (String, ParseWorkload); one that was drawn is also decided by its seed, the
+// model, whether writers are concurrent, and what the engine can do.
 type Workload struct {
+	// Seed of ids, salts and values.
 	Seed       uint64
 	Model      vfs.Model
 	Concurrent bool
@@ -77,197 +78,29 @@ const (
 // markDelay is Settings.MarkDelay where there is one.
 const markDelay = time.Millisecond
 
-type generator struct {
-	*rand.Rand
-	w       *Workload
-	profile int // of value sizes
-	keys    int
-	serial  uint64
-	// What the workload has: how many keyspaces beside the first; range deletes;
-	// transactions; many checkpoints, so that there are compactions; backups.
-	spaces                          int
-	ranges, updates, dense, backups bool
-}
-
-// NewWorkload makes the workload of a seed.
-func NewWorkload(seed uint64, model vfs.Model, concurrent bool) *Workload {
-	w := &Workload{Seed: seed, Model: model, Concurrent: concurrent}
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(model))), w: w}
-	g.settings()
-	g.profile, g.keys = g.IntN(4), 2+g.IntN(8)
-	g.spaces = max(0, g.IntN(6)-2)
-	g.ranges, g.updates, g.dense, g.backups = g.IntN(2) == 0, g.IntN(3) == 0, g.IntN(3) == 0, g.IntN(4) == 0
-	for n := 1 + g.IntN(3); n > 0; n-- {
-		l := life{at: g.Float64(), kill: g.IntN(3) == 0, seed: g.Uint64(), redo: g.IntN(2) == 0}
-		for n := 3 + g.IntN(10); n > 0; n-- {
-			l.steps = append(l.steps, g.step())
-			if g.dense && g.IntN(3) != 0 {
-				l.steps = append(l.steps, step{kind: stepCheckpoint})
+// fill gives values their bytes: no value is another, unless it is very short.
+func (w *Workload) fill() {
+	serial := uint64(0)
+	for _, l := range w.lives {
+		for _, s := range l.steps {
+			for _, cs := range s.commits {
+				for _, c := range cs {
+					for _, op := range c.ops {
+						if op.Kind == Put {
+							serial++
+							fillValue(op.Value, mix(w.Seed, serial), serial%2 == 0)
+						}
+					}
+				}
 			}
 		}
-		w.lives = append(w.lives, l)
 	}
-	return w
 }
 
-func (g *generator) settings() {
-	s := &g.w.Settings
-	if g.w.Model == vfs.NothingAssumed || g.IntN(2) == 0 {
-		s.Align = 4096
-	}
-	s.FileSize = 16 << 10
-	s.TableSize = int64(4+4*g.IntN(2)) << 10
-	if g.IntN(3) == 0 {
-		s.TableSize = 64 << 10
-	}
-	s.MarkDelay = -1
-	if g.IntN(3) == 0 {
-		s.MarkDelay = markDelay
-	}
-	s.Policy = [...]Policy{Group, Group, Group, Never, Never, Each, EveryBytes, EveryInterval}[g.IntN(8)]
-	s.Compression = uint8(g.IntN(4))
-	if k := g.IntN(8); k == 0 || k == 1 && s.Align != 0 {
-		s.Mechanism = uint8(k + 1)
-	}
-	s.LogDir = g.IntN(8) == 0
-	s.Level = [...]Level{Durable, Durable, Written, Buffered}[g.IntN(4)]
-}
-
-func (g *generator) step() step {
-	switch k := g.IntN(100); {
-	case g.backups && k < 9:
-		return step{kind: stepBackup}
-	case k < 11 || g.dense && k < 17:
-		return step{kind: stepCompact}
-	case g.spaces > 0 && k < 24:
-		return step{kind: stepCommit, commits: [][]commit{{g.space()}}}
-	}
-	k := g.IntN(100)
-	switch {
-	case g.w.Concurrent && k < 35:
-		return g.burst()
-	case g.w.Concurrent && k < 50:
-		s := step{kind: stepPipeline, commits: [][]commit{nil}}
-		for n := 2 + g.IntN(4); n > 0; n-- {
-			c := g.commit(true)
-			c.how = bySubmit
-			s.commits[0] = append(s.commits[0], c)
-		}
-		return s
-	case k < 75:
-		return step{kind: stepCommit, commits: [][]commit{{g.commit(true)}}}
-	case k < 82:
-		return step{kind: stepSync}
-	case k < 91:
-		return step{kind: stepCheckpoint}
-	case k < 96 || g.w.Settings.MarkDelay < 0 && g.w.Settings.Policy != EveryInterval:
-		return step{kind: stepReopen}
-	}
-	return step{kind: stepIdle}
-}
-
-// burst returns concurrent writers; one of them may drop a keyspace of the
-// others.
-func (g *generator) burst() step {
-	s := step{kind: stepBurst, beside: stepBurst}
-	switch k := g.IntN(8); {
-	case k == 0 && g.backups:
-		s.beside = stepBackup
-	case k == 1 || k == 2 && g.dense:
-		s.beside = stepCompact
-	case k == 3 || k == 4 && g.dense:
-		s.beside = stepCheckpoint
-	}
-	for w := 2 + g.IntN(3); w > 0; w-- {
-		var cs []commit
-		for n := 1 + g.IntN(3); n > 0; n-- {
-			c := g.commit(false)
-			own := Op{Key: fmt.Appendf(nil, "w%d", w), Value: g.value()}
-			c.ops = append([]Op{own}, c.ops...)
-			cs = append(cs, c)
-		}
-		s.commits = append(s.commits, cs)
-	}
-	if g.spaces > 0 && g.IntN(3) == 0 {
-		drop := commit{level: g.w.Settings.Level, ops: []Op{{Kind: Drop, Space: 1 + g.IntN(g.spaces)}}}
-		s.commits[0] = append(s.commits[0], drop)
-	}
-	return s
-}
-
-// space makes or drops a keyspace.
-func (g *generator) space() commit {
-	op := Op{Kind: Create, Space: 1 + g.IntN(g.spaces)}
-	if g.IntN(3) != 0 {
-		op.Kind = Drop
-	}
-	return commit{level: g.w.Settings.Level, ops: []Op{op}}
-}
-
-// commit returns a batch. Without open it deletes nothing but keys of op.
-func (g *generator) commit(open bool) commit {
-	c := commit{level: [...]Level{Durable, Durable, Written, Written, Buffered}[g.IntN(5)]}
-	switch k := g.IntN(3); {
-	case k == 0:
-		c.how = bySubmit
-	case k == 1 && g.updates:
-		c.how = byUpdate
-	}
-	n := 1
-	if g.IntN(3) == 0 {
-		n = 2 + g.IntN(4)
-	}
-	for range n {
-		c.ops = append(c.ops, g.op(open))
-	}
-	return c
-}
-
-func (g *generator) op(open bool) Op {
-	op := Op{Key: g.key(g.IntN(g.keys))}
-	if g.spaces > 0 && g.IntN(2) == 0 {
-		op.Space = 1 + g.IntN(g.spaces)
-	}
-	switch k := g.IntN(10); {
-	case k < 2:
-		op.Kind = Delete
-	case k < 4 && g.ranges:
-		op.Kind = DeleteRange
-		lo := g.IntN(g.keys)
-		op.Key, op.Value = g.key(lo), g.key(lo+1+g.IntN(g.keys-lo))
-		if open && g.IntN(4) == 0 {
-			op.Key = nil
-		}
-		if open && g.IntN(4) == 0 {
-			op.Value = nil
-		}
-	default:
-		op.Value = g.value()
-	}
-	return op
-}
-
-func (g *generator) key(n int) []byte { return fmt.Appendf(nil, "k%d", n) }
-
-// value returns bytes that no other value has, unless it is very short.
-func (g *generator) value() []byte {
-	n := g.IntN(60)
-	switch g.profile {
-	case 1:
-		n = g.IntN(700)
-	case 2:
-		n = g.IntN(3000)
-	case 3:
-		if g.IntN(3) == 0 {
-			n = 1000 + g.IntN(5000)
-		}
-	}
-	g.serial++
-	v := make([]byte, n)
-	x := mix(g.w.Seed, g.serial)
-	period := n
-	if g.serial%2 == 0 {
-		period = 24 // compressible
+func fillValue(v []byte, x uint64, compressible bool) {
+	period := len(v)
+	if compressible {
+		period = 24
 	}
 	for i := range v {
 		if i >= period {
@@ -279,7 +112,6 @@ func (g *generator) value() []byte {
 		}
 		v[i] = byte(x >> (i % 8 * 8))
 	}
-	return v
 }
 
 // mix is a hash of two numbers (splitmix64).
@@ -300,18 +132,28 @@ func (w *Workload) mode() string {
 	return "sequential"
 }
 
-// String describes the workload: settings, then each life, a word a step.
+var (
+	policyNames      = [...]string{"group", "each", "never", "bytes", "interval"}
+	compressionNames = [...]string{"default", "none", "s2", "zstd"}
+	mechanismNames   = [...]string{"fdatasync", "dsync", "direct"}
+)
+
+// String is the text of the workload, on one line: what it is and its settings,
+// then each life after a bar, a word a step.
 func (w *Workload) String() string {
 	s := w.Settings
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %#x, %s, %s: align %d, file %d, table %d, mark %v, policy %d, compression %d, mechanism %d, log dir %v, level %v\n",
-		w.Seed, modelNames[w.Model], w.mode(), s.Align, s.FileSize, s.TableSize, s.MarkDelay, s.Policy, s.Compression, s.Mechanism, s.LogDir, s.Level)
-	for i, l := range w.lives {
-		fmt.Fprintf(&b, "life %d:", i)
+	fmt.Fprintf(&b, "%s %s seed=%x align=%d file=%d table=%d mark=%v policy=%s compression=%s mechanism=%s logdir=%v level=%v",
+		modelNames[w.Model], w.mode(), w.Seed, s.Align, s.FileSize, s.TableSize, s.MarkDelay,
+		policyNames[s.Policy], compressionNames[s.Compression], mechanismNames[s.Mechanism], s.LogDir, s.Level)
+	for _, l := range w.lives {
+		b.WriteString(" |")
 		for _, s := range l.steps {
 			b.WriteString(" " + s.String())
 		}
-		fmt.Fprintf(&b, "; crash at %.2f, kill %v, redo %v\n", l.at, l.kill, l.redo)
+		if l.at > 0 || l.kill || l.seed != 0 || l.redo {
+			fmt.Fprintf(&b, " ; at=%v kill=%v seed=%x redo=%v", l.at, l.kill, l.seed, l.redo)
+		}
 	}
 	return b.String()
 }
@@ -338,9 +180,11 @@ func (s step) String() string {
 	return name
 }
 
+var howNames = [...]string{"", "*", "&"}
+
 // String describes a commit: its level, how it is made, and each operation.
 func (c commit) String() string {
-	s := c.level.String() + [...]string{"", "*", "&"}[c.how] + "{"
+	s := c.level.String() + howNames[c.how] + "{"
 	for i, op := range c.ops {
 		if i > 0 {
 			s += " "

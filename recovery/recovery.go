@@ -2,9 +2,10 @@
 // segments, log replay, verdict, report.
 //
 // It knows neither memtable nor batch: what it replays it hands to a callback.
-// The order of an open is: manifest; segments; the log (wal.Open: scan, verdict,
-// and the records above the last proof made durable again); and, last of all,
-// the removal of files that nothing names.
+// The order of an open is: manifest; segments; the log (wal.Open: scan, verdict;
+// then what the manifest says is made durable, if its last edit was not proven, and
+// the records above the last proof); and, last of all, the removal of files that
+// nothing names. Whatever is damaged is found before anything is written.
 package recovery
 
 import (
@@ -165,10 +166,8 @@ func (s *Store) openRest(cfg *Config) error {
 	if err := s.openSegments(cfg); err != nil {
 		return err
 	}
-	if err := s.Manifest.Writable(cfg.FS, cfg.Dir, cfg.Rand); err != nil {
-		return err
-	}
 	opts := s.logOptions(cfg)
+	opts.BeforeChange = func() error { return s.Manifest.Writable(cfg.FS, cfg.Dir, cfg.Rand) }
 	var err error
 	s.Log, err = wal.Open(cfg.LogDir, &opts)
 	return err

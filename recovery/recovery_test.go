@@ -198,3 +198,38 @@ func TestRecordThatIsNotUnderstoodIsCorruption(t *testing.T) {
 	var c *base.CorruptionError
 	require.ErrorAs(t, err, &c)
 }
+
+// TestDamageIsFoundBeforeTheManifestIsWritten: an open that finds the log damaged
+// has not written the manifest anew, although its last edit was not proven.
+func TestDamageIsFoundBeforeTheManifestIsWritten(t *testing.T) {
+	mem := made(t)
+	var got []string
+	s, err := Open(config(mem, &got))
+	require.NoError(t, err)
+	write(t, s, "a", "b")
+	var killed *vfs.Mem
+	mem.OnIO(func(op vfs.Op) {
+		if killed == nil && op.Call == vfs.CallWrite {
+			killed = mem.Snapshot() // the edit is written, and its mark is not
+		}
+	})
+	require.NoError(t, s.Manifest.Apply(&manifest.Edit{LastSegment: 7}))
+	mem.OnIO(nil)
+	closeAll(t, s)
+
+	m, err := manifest.Load(killed, "db")
+	require.NoError(t, err)
+	require.True(t, m.Dirty())
+	damaged := killed.Snapshot()
+	require.NoError(t, flip(damaged, "db/000001.log", 600))
+	before := contents(t, damaged)
+	var c *base.CorruptionError
+	_, err = Open(config(damaged, &got))
+	require.ErrorAs(t, err, &c)
+	require.Equal(t, before, contents(t, damaged))
+
+	s, err = Open(config(killed, &got))
+	require.NoError(t, err)
+	require.Equal(t, uint64(7), s.Manifest.State().LastSegment)
+	closeAll(t, s)
+}

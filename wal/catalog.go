@@ -53,6 +53,7 @@ type fileCatalog struct {
 	state State
 	store [16]byte
 	w     *editlog.Writer
+	dirty bool // until ready has been called
 }
 
 func loadCatalog(fsys vfs.FS, dir string) (*fileCatalog, *editlog.Loaded, error) {
@@ -71,7 +72,8 @@ func loadCatalog(fsys vfs.FS, dir string) (*fileCatalog, *editlog.Loaded, error)
 	return c, loaded, err
 }
 
-// openCatalog opens or makes the catalog in dir.
+// openCatalog loads the catalog in dir, or thinks of a new one, and writes
+// nothing: that is for ready.
 func openCatalog(fsys vfs.FS, dir string, rand io.Reader) (*fileCatalog, error) {
 	c, loaded, err := loadCatalog(fsys, dir)
 	fresh := errors.Is(err, editlog.ErrNone)
@@ -87,13 +89,18 @@ func openCatalog(fsys vfs.FS, dir string, rand io.Reader) (*fileCatalog, error) 
 		return nil, err
 	}
 	c.w = editlog.NewWriter(fsys, dir, catalogKind, c.store, loaded, rand)
-	if fresh || loaded.Dirty {
-		// An edit that is not proven must not be acted on.
-		if err := c.w.Rotate(c.state.Snapshot().Append(nil)); err != nil {
-			return nil, err
-		}
-	}
+	c.dirty = fresh || loaded.Dirty
 	return c, nil
+}
+
+// ready makes durable what was loaded: an edit that is not proven must not be
+// acted on.
+func (c *fileCatalog) ready() error {
+	if !c.dirty {
+		return nil
+	}
+	c.dirty = false
+	return c.w.Rotate(c.state.Snapshot().Append(nil))
 }
 
 // hasCatalog says whether dir holds a file named as a catalog is: then the path

@@ -192,6 +192,9 @@ func (l *Log) recover() error {
 	if err := s.run(); err != nil {
 		return err
 	}
+	if err := l.beforeChange(); err != nil {
+		return err
+	}
 	l.rec = s.rep
 	l.floor = s.state.Floor
 	l.pins = s.state.Pins
@@ -222,6 +225,17 @@ func (l *Log) recover() error {
 	l.written.Store(s.rep.Last)
 	l.durable.Store(s.rep.Last)
 	return l.dropVoid(s)
+}
+
+// beforeChange makes durable what the catalog says.
+func (l *Log) beforeChange() error {
+	if l.own != nil {
+		return l.own.ready()
+	}
+	if l.opts.BeforeChange != nil {
+		return l.opts.BeforeChange()
+	}
+	return nil
 }
 
 // copyForward writes the records above the last proof into a new file, whose

@@ -245,6 +245,10 @@ type Options struct {
 	// OnRecord is called for each record above the floor while the log opens,
 	// in LSN order. rec is valid during the call; an error ends the open.
 	OnRecord func(lsn LSN, keep uint64, rec []byte) error
+	// BeforeChange is called once an open has found the log in order and before
+	// it changes anything; an error ends the open. The owner of a Catalog makes
+	// durable there what its catalog says: nothing that is damaged was changed.
+	BeforeChange func() error
 	// Rand gives store ids and salts; nil: crypto/rand.
 	Rand io.Reader
 }

@@ -436,14 +436,18 @@ func TestPlanIsWhatOpenDoes(t *testing.T) {
 			}
 
 			// The names, right after the open.
-			// With room, so that nothing is settled or merged beside the listing.
+			// Nothing is settled or merged beside the listing: there is room, and
+			// nobody can make a segment until it is done.
 			again := mem.Snapshot()
-			roomy := options(again)
+			gate, held := vfs.NewGate(), vfs.NewInjector(again)
+			held.Add(vfs.Rule{Call: vfs.CallCreate, Name: "*.seg", Forever: true, Gate: gate})
+			roomy := options(held)
 			roomy.MemtableSize = 1 << 20
 			db, err = forebay.Open("db", roomy)
 			require.NoError(t, err)
 			after, err := again.List("db")
 			require.NoError(t, err)
+			gate.Release()
 			db.Close()
 			minus := func(a, b []string) []string {
 				out := []string{}

@@ -309,8 +309,14 @@ type injLock struct {
 	name string
 }
 
+// Close gives the lock back also where it fails, as the kernel does.
 func (l *injLock) Close() error {
-	return l.in.do(CallUnlock, l.c.Close, l.name)
+	r := l.in.begin(CallUnlock, l.name)
+	err := l.c.Close()
+	if r != nil && err == nil {
+		err = r.err(CallUnlock, l.name)
+	}
+	return err
 }
 
 // unwrapFS finds a T in fsys or below it.

@@ -147,8 +147,8 @@ func problemOf(path string, err error) Problem {
 
 // Report is what Verify found.
 type Report struct {
-	// Problems are in the order in which they were found: manifest, segments,
-	// levels, log, files that nobody names.
+	// Problems are in the order in which they were found: manifest, segments, log,
+	// files that nobody names.
 	Problems []Problem
 	// Files and Bytes count what was looked at; Segments and Versions what is live
 	// and intact; Records those of the log that an open reads.

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -18,8 +17,8 @@ import (
 )
 
 // Verify reads all of a store and reports everything that does not hold: the
-// manifest; every segment, whole, and whether it is the one that is listed; the
-// order of the levels; every record of the log, and whether it is a batch; files
+// manifest, and whether what it says can be; every segment, whole, and whether it is
+// the one that is listed; every record of the log, and whether it is a batch; files
 // that nobody names. It writes nothing and takes no lock. The report is not nil,
 // also with an error, which is that of ctx, of a directory that cannot be read, or
 // of a file of a newer format; what is damaged is in the report alone.
@@ -37,7 +36,6 @@ func Verify(ctx context.Context, cfg *Config) (*Report, error) {
 	if err := v.segments(); err != nil {
 		return v.rep, err
 	}
-	v.levels()
 	if err := v.log(); err != nil {
 		return v.rep, err
 	}
@@ -80,17 +78,8 @@ func (v *verifier) manifest() {
 	case v.man.Dirty():
 		v.warn(v.manFile, "the last edit is not proven durable; the next open writes the manifest anew")
 	}
-	st := &v.state
-	for _, g := range st.Segments {
-		if g.Number > st.LastSegment {
-			v.damage(v.manFile, -1, fmt.Sprintf("segment %d is listed, and %d is said to be the highest number", g.Number, st.LastSegment), nil)
-		}
-		if g.MaxLSN >= st.ReplayStart {
-			v.damage(v.manFile, -1, fmt.Sprintf("segment %d has LSN %d, and the log is replayed from %d on", g.Number, g.MaxLSN, st.ReplayStart), nil)
-		}
-	}
-	if st.ReplayStart <= st.Log.Floor.LSN {
-		v.damage(v.manFile, -1, fmt.Sprintf("the log is replayed from LSN %d on, and begins with %d", st.ReplayStart, st.Log.Floor.LSN+1), nil)
+	if err := v.state.Check(); err != nil {
+		v.damage(v.manFile, -1, "manifest says what cannot be", err)
 	}
 }
 
@@ -116,27 +105,6 @@ func (v *verifier) segments() error {
 		}
 	}
 	return nil
-}
-
-// levels checks that below level 0 no two segments of a level overlap.
-func (v *verifier) levels() {
-	segs := slices.Clone(v.state.Segments)
-	slices.SortFunc(segs, func(a, b manifest.Segment) int {
-		return cmp.Or(cmp.Compare(a.Level, b.Level), bytes.Compare(a.Lo, b.Lo), cmp.Compare(a.Number, b.Number))
-	})
-	for i := range segs {
-		g := &segs[i]
-		if bytes.Compare(g.Lo, g.Hi) >= 0 {
-			v.damage(v.manFile, -1, fmt.Sprintf("segment %d has keys from %q to %q", g.Number, brief(g.Lo), brief(g.Hi)), nil)
-		}
-		if i == 0 || g.Level == 0 || segs[i-1].Level != g.Level {
-			continue
-		}
-		if p := &segs[i-1]; bytes.Compare(p.Hi, g.Lo) > 0 {
-			v.damage(v.manFile, -1, fmt.Sprintf("segments %d and %d of level %d overlap: the keys of one go to %q, those of the other begin with %q",
-				p.Number, g.Number, g.Level, brief(p.Hi), brief(g.Lo)), nil)
-		}
-	}
 }
 
 // log checks the log as an open would, and, where that finds damage, looks for

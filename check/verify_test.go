@@ -211,7 +211,7 @@ func TestVerifyFindsLevelsThatOverlap(t *testing.T) {
 	require.NoError(t, st.s.Manifest.Apply(&manifest.Edit{Add: []manifest.Segment{g}}))
 	st.close()
 	rep := verify(t, st)
-	require.True(t, slices.ContainsFunc(rep.Problems, func(p Problem) bool { return strings.Contains(p.Reason, "overlap") }), rep.Problems)
+	require.True(t, slices.ContainsFunc(rep.Problems, func(p Problem) bool { return strings.Contains(p.String(), "overlap") }), rep.Problems)
 }
 
 func TestVerifyFindsARecordThatIsNoBatch(t *testing.T) {

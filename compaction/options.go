@@ -3,10 +3,11 @@ package compaction
 import (
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/rangedel"
+	"github.com/forebaydb/forebay/manifest"
 )
 
 // MaxLevels bounds Options.Levels: levels have the numbers 0 to Levels-1.
-const MaxLevels = 16
+const MaxLevels = manifest.MaxLevels
 
 // Options shapes the levels. The zero value is the default; Pick and PlanRange
 // read nothing else but the list of segments and what is running.

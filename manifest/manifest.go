@@ -22,6 +22,7 @@
 package manifest
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -65,6 +66,10 @@ type Segment struct {
 	Lo, Hi []byte
 }
 
+// MaxLevels bounds how many levels there are: they have the numbers 0 to
+// MaxLevels-1.
+const MaxLevels = 16
+
 // State is what is live.
 type State struct {
 	Log base.LogState
@@ -104,6 +109,44 @@ func (s *State) Apply(e *Edit) {
 	}
 	s.ReplayStart = max(s.ReplayStart, e.ReplayStart)
 	s.LastSegment = max(s.LastSegment, e.LastSegment)
+}
+
+// Check says which rule the state breaks that every state keeps which a store has
+// made. What verifies and breaks one was made by somebody else.
+func (s *State) Check() error {
+	if err := s.Log.Check(); err != nil {
+		return err
+	}
+	switch {
+	case s.ReplayStart > base.MaxListed:
+		return fmt.Errorf("the log is replayed from LSN %d on, and the highest may be %d", s.ReplayStart, uint64(base.MaxListed))
+	case s.ReplayStart <= s.Log.Floor.LSN:
+		return fmt.Errorf("the log is replayed from LSN %d on, and begins with %d", s.ReplayStart, s.Log.Floor.LSN+1)
+	case s.LastSegment > base.MaxFileNumber:
+		return fmt.Errorf("segment number %d, and the highest may be %d", s.LastSegment, uint64(base.MaxFileNumber))
+	}
+	var below []*Segment // level 0
+	for i := range s.Segments {
+		switch g := &s.Segments[i]; {
+		case g.Number == 0 || g.Level >= MaxLevels:
+			return fmt.Errorf("segment %d of level %d is listed", g.Number, g.Level)
+		case g.MaxLSN >= s.ReplayStart:
+			return fmt.Errorf("segment %d has LSN %d, and the log is replayed from %d on", g.Number, g.MaxLSN, s.ReplayStart)
+		case bytes.Compare(g.Lo, g.Hi) >= 0:
+			return fmt.Errorf("segment %d has keys from %.40q to %.40q", g.Number, g.Lo, g.Hi)
+		case g.Level > 0:
+			below = append(below, g)
+		}
+	}
+	slices.SortFunc(below, func(a, b *Segment) int {
+		return cmp.Or(cmp.Compare(a.Level, b.Level), bytes.Compare(a.Lo, b.Lo))
+	})
+	for i := 1; i < len(below); i++ {
+		if a, b := below[i-1], below[i]; a.Level == b.Level && bytes.Compare(a.Hi, b.Lo) > 0 {
+			return fmt.Errorf("segments %d and %d of level %d overlap", a.Number, b.Number, a.Level)
+		}
+	}
+	return nil
 }
 
 // Snapshot returns the edit that makes the state from nothing.
@@ -268,7 +311,7 @@ func decodeSegment(p *[]byte, ok *bool) Segment {
 	for i := range v {
 		v[i] = cutUvarint(p, ok)
 	}
-	if v[1] > 64 {
+	if v[1] > 64 { // what Check refuses, but for what is no int
 		*ok = false
 	}
 	return Segment{Number: v[0], Level: int(v[1]), Size: v[2], Count: v[3], Tombstones: v[4], RangeDeletes: v[5], MinLSN: v[6], MaxLSN: v[7], Hash: v[8],

@@ -309,3 +309,39 @@ func TestFlippedBits(t *testing.T) {
 	}
 	t.Logf("%d flips were harmless", silent)
 }
+
+// TestCheckRefusesWhatCannotBe: what no store has made is named, though it
+// verifies.
+func TestCheckRefusesWhatCannotBe(t *testing.T) {
+	good := func() *State {
+		return &State{ReplayStart: 11, LastSegment: 3,
+			Log:      base.LogState{Epoch: 3, Number: 2, Floor: base.LogFloor{File: 1, LSN: 9, Epoch: 2}, Files: []base.LogFile{{Number: 1, Epoch: 2, Retained: true, First: 4, Last: 9}, {Number: 2, Epoch: 3, Cut: true, CutLSN: 12}}},
+			Segments: []Segment{{Number: 1, Level: 2, MaxLSN: 10, Lo: []byte("a"), Hi: []byte("c")}, {Number: 2, Level: 2, MaxLSN: 10, Lo: []byte("c"), Hi: []byte("d")}, {Number: 3, MaxLSN: 10, Lo: []byte("a"), Hi: []byte("z")}}}
+	}
+	require.NoError(t, good().Check())
+	require.NoError(t, (&State{ReplayStart: 1}).Check())
+	for want, change := range map[string]func(s *State){
+		"segment 0 of level 0":              func(s *State) { s.Segments[2].Number = 0 },
+		"segment 3 of level 16":             func(s *State) { s.Segments[2].Level = MaxLevels },
+		"segment 3 has LSN 11":              func(s *State) { s.Segments[2].MaxLSN = 11 },
+		`segment 3 has keys from "z" to "z`: func(s *State) { s.Segments[2].Lo = []byte("z") },
+		"segments 1 and 2 of level 2":       func(s *State) { s.Segments[0].Hi = []byte("c\x00") },
+		"begins with 10":                    func(s *State) { s.ReplayStart, s.Segments = 9, nil },
+		"from LSN 4611686018427387905":      func(s *State) { s.ReplayStart = base.MaxListed + 1 },
+		"segment number 9007199254740993":   func(s *State) { s.LastSegment = base.MaxFileNumber + 1 },
+		"log file number 9007199254740993":  func(s *State) { s.Log.Number = base.MaxFileNumber + 1 },
+		"log file number 9007199254740994":  func(s *State) { s.Log.Floor.File = base.MaxFileNumber + 2 },
+		"epoch 4611686018427387905":         func(s *State) { s.Log.Epoch = base.MaxListed + 1 },
+		"epoch 4611686018427387906":         func(s *State) { s.Log.Floor.Epoch = base.MaxListed + 2 },
+		"floor at LSN 4611686018427387905":  func(s *State) { s.Log.Floor.LSN = base.MaxListed + 1 },
+		"log file 0":                        func(s *State) { s.Log.Files[0].Number = 0 },
+		"retained for LSN 0 to 9":           func(s *State) { s.Log.Files[0].First = 0 },
+		"retained for LSN 10 to 9":          func(s *State) { s.Log.Files[0].First = 10 },
+		"retained for LSN 4 to 10":          func(s *State) { s.Log.Files[0].Last = 10 },
+		"cut at LSN 4611686018427387905":    func(s *State) { s.Log.Files[1].CutLSN = base.MaxListed + 1 },
+	} {
+		s := good()
+		change(s)
+		require.ErrorContains(t, s.Check(), want)
+	}
+}

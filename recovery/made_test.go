@@ -81,6 +81,7 @@ func TestStoreWithoutLogGoesOnBehindItsFloor(t *testing.T) {
 				s, err := Open(config(m, &got))
 				require.NoError(t, err)
 				write(t, s, "d")
+				require.NoError(t, s.Manifest.Apply(&manifest.Edit{ReplayStart: n + 4}))
 				require.NoError(t, s.Log.TruncateFront(n+3))
 				require.Greater(t, s.Log.Floor(), n)
 				write(t, s, "e")

@@ -157,8 +157,14 @@ func (s *Store) load(cfg *Config) error {
 	if err != nil {
 		return err
 	}
+	st := m.State()
+	if m.Name() != "" {
+		if err := st.Check(); err != nil {
+			return &base.CorruptionError{File: filepath.Join(cfg.Dir, m.Name()), Offset: -1, Reason: "manifest says what cannot be", Err: err}
+		}
+	}
 	s.Manifest = m
-	s.Report.ReplayStart = m.State().ReplayStart
+	s.Report.ReplayStart = st.ReplayStart
 	return nil
 }
 

@@ -236,8 +236,11 @@ func (l *Log) makeFile(size int64, zero bool) (*logFile, error) {
 		l.poisonWith(err)
 		return nil, l.Err()
 	}
-	if l.number >= base.MaxFileNumber {
-		return nil, fmt.Errorf("wal: file numbers are used up at %d", l.number)
+	switch {
+	case l.number >= base.MaxFileNumber:
+		return nil, fmt.Errorf("%w: file numbers are used up at %d", ErrFull, l.number)
+	case l.epoch > base.MaxListed:
+		return nil, fmt.Errorf("%w: epochs are used up at %d", ErrFull, l.epoch)
 	}
 	var salt [8]byte
 	if _, err := io.ReadFull(l.opts.Rand, salt[:]); err != nil {

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/wal/frame"
 )
 
@@ -263,12 +264,20 @@ func (l *Log) run(reqs []*Request) {
 	}
 }
 
+// lastLSN leaves room for one group: behind it there are no LSNs that a catalog
+// may name.
+const lastLSN = base.MaxListed - 1<<32
+
 // commit commits those of the requests that are admitted, and gives each
 // request its error. It may reorder reqs.
 func (l *Log) commit(reqs []*Request, size int64) {
 	var lf *logFile
 	err := l.Err()
-	if err == nil && size > 0 && !l.room(size) {
+	switch {
+	case err != nil || size == 0:
+	case l.next > lastLSN:
+		err = fmt.Errorf("%w: LSNs are used up at %d", ErrFull, l.next)
+	case !l.room(size):
 		lf, err = l.nextFile(size)
 	}
 	if err == nil {

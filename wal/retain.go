@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/editlog"
 	"github.com/forebaydb/forebay/vfs"
 	"github.com/forebaydb/forebay/wal/frame"
@@ -274,6 +275,9 @@ func (l *Log) truncateBack(lsn LSN) error {
 	}
 	if lsn == l.next-1 {
 		return nil
+	}
+	if l.epoch >= base.MaxListed {
+		return fmt.Errorf("%w: epochs are used up at %d", ErrFull, l.epoch)
 	}
 	if err := l.writeOut(true); err != nil {
 		l.poisonWith(err)

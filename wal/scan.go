@@ -153,6 +153,9 @@ type scan struct {
 
 // run does the whole scan. On success rep, spans, tail and pos are filled in.
 func (s *scan) run() error {
+	if err := s.state.Check(); err != nil {
+		return &CorruptionError{File: s.dir, Offset: -1, Reason: "catalog or manifest says what cannot be", Err: err}
+	}
 	if err := s.open(); err != nil {
 		return err
 	}

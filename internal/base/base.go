@@ -36,6 +36,10 @@ const (
 // only ever grow, and a stray file must not bring them to their end.
 const MaxFileNumber = 1 << 53
 
+// MaxListed is the highest LSN and the highest epoch that a catalog or a manifest
+// may name. Both only ever grow, and what one begins with must leave room.
+const MaxListed = 1 << 62
+
 // Kind says what a version of a key is. The numbers are wire format.
 type Kind uint8
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 )
@@ -96,6 +97,30 @@ func (s *LogState) Apply(e *LogEdit) {
 	for _, name := range e.Unpin {
 		delete(s.Pins, name)
 	}
+}
+
+// Check says which rule the state breaks that every state keeps which a log has
+// made. What verifies and breaks one was made by somebody else.
+func (s *LogState) Check() error {
+	switch f := &s.Floor; {
+	case s.Number > MaxFileNumber || f.File > MaxFileNumber:
+		return fmt.Errorf("log file number %d, and the highest may be %d", max(s.Number, f.File), uint64(MaxFileNumber))
+	case s.Epoch > MaxListed || f.Epoch > MaxListed:
+		return fmt.Errorf("epoch %d, and the highest may be %d", max(s.Epoch, f.Epoch), uint64(MaxListed))
+	case f.LSN > MaxListed:
+		return fmt.Errorf("floor at LSN %d, and the highest may be %d", f.LSN, uint64(MaxListed))
+	}
+	for i := range s.Files {
+		switch f := &s.Files[i]; {
+		case f.Number == 0:
+			return errors.New("log file 0 is listed")
+		case f.Retained && (f.First == 0 || f.First > f.Last || f.Last > s.Floor.LSN):
+			return fmt.Errorf("log file %d is retained for LSN %d to %d, and the floor is %d", f.Number, f.First, f.Last, s.Floor.LSN)
+		case f.Cut && f.CutLSN > MaxListed:
+			return fmt.Errorf("log file %d is cut at LSN %d, and the highest may be %d", f.Number, f.CutLSN, uint64(MaxListed))
+		}
+	}
+	return nil
 }
 
 // Snapshot returns the edit that makes the state from nothing.

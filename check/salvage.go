@@ -322,7 +322,7 @@ func (v *salvager) seal(segs []manifest.Segment) error {
 	for _, l := range v.hist.files {
 		epoch = max(epoch, l.head.Epoch)
 	}
-	epoch = min(epoch, 1<<62) + epochStep
+	epoch = min(epoch, base.MaxListed-epochStep) + epochStep
 	v.out.LastLSN = top
 	if err := v.cfg.FS.SyncDir(v.dst); err != nil {
 		return err
@@ -337,7 +337,7 @@ func (v *salvager) seal(segs []manifest.Segment) error {
 func (v *salvager) top() base.LSN {
 	var top base.LSN
 	see := func(lsn base.LSN) {
-		if sane(lsn + 1) {
+		if sane(lsn) {
 			top = max(top, lsn)
 		}
 	}

@@ -216,5 +216,5 @@ func (s *source) stale() (bool, error) {
 	return false, nil
 }
 
-// sane says whether a commit may have an LSN.
-func sane(lsn base.LSN) bool { return lsn < base.OwnLSN }
+// sane says whether a commit may have an LSN: one that a manifest can name.
+func sane(lsn base.LSN) bool { return lsn < base.MaxListed }

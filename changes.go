@@ -123,7 +123,9 @@ func (db *DB) changes(ctx context.Context, from Position, follow bool) iter.Seq2
 				err = db.pipe.WaitVisible(ctx, pos.LSN)
 			}
 			if err == nil {
-				c.Ops, err = d.decode(rec)
+				if c.Ops, err = d.decode(rec); err != nil {
+					err = db.noBatch(pos, err)
+				}
 			}
 			if err != nil {
 				yield(Change{}, db.seen(public(err)))

@@ -84,10 +84,15 @@ func (db *DB) verifyTail(ctx context.Context, next func() (Position, []byte, boo
 			return err
 		}
 		if _, err := batch.Decode(rec); err != nil {
-			return fmt.Errorf("forebay: commit %d verifies and is no batch: %w", pos.LSN, err)
+			return db.noBatch(pos, err)
 		}
 		done.Records++
 		done.RecordBytes += int64(len(rec))
 	}
 	return nil
+}
+
+// noBatch says that a record of the log verifies and is not what a store writes.
+func (db *DB) noBatch(pos Position, err error) error {
+	return &CorruptionError{File: db.cfg.LogDir, Offset: -1, Reason: fmt.Sprintf("log record %d verifies and is no batch", pos.LSN), Err: err}
 }

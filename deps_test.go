@@ -32,6 +32,7 @@ type room struct {
 // nothing from above, but for those of the root. A new package gets a row here,
 // and a line in the map of README.md.
 var rooms = []room{
+	{dir: "fuzz/adversary"}, // tests alone
 	{dir: "fuzz", imports: []string{".", "vfs"}, outside: []string{modXXHash}, adapter: "forebay.go"},
 	{dir: ".", imports: []string{"checkpoint", "commit", "compaction", "internal/base", "internal/batch", "internal/cache", "internal/keyspace", "internal/merge", "internal/rangedel", "manifest", "memtable", "recovery", "segment", "vfs", "wal"}},
 	{dir: "check", imports: []string{"compaction", "internal/base", "internal/batch", "internal/editlog", "internal/merge", "internal/rangedel", "manifest", "memtable", "segment", "vfs", "wal", "wal/frame"}},

@@ -7,29 +7,41 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/forebaydb/forebay/vfs"
 )
 
 // state is what a disk holds after a crash, and what is promised of it. The
 // check uses the disk up.
 type state struct {
-	disk         *vfs.Mem
-	lo, kill, hi uint64
-	hist         *history
-	backups      []backup
-	busy         bool // a backup is being made
+	disk *vfs.Mem
+	// lo and hi are the bounds of what is there, power what must be there still if
+	// the power is cut once more.
+	lo, power, hi uint64
+	hist          *history
+	backups       []backup
+	busy          bool // a backup is being made
 	// dir is the directory of the store, "" that of the engine's choice.
 	dir string
-	// fates made it of the cut; inner and fates2 of a cut, counted from 1,
-	// inside the recovery of that.
-	fates  []vfs.Fate
-	inner  int
-	fates2 []vfs.Fate
+	// crashes made it: of the workload, of the recovery after that, and so on.
+	crashes []crash
+}
+
+// crash is one that comes after cut I/Os, counted from 0, and leaves what the
+// fates say.
+type crash struct {
+	cut   int
+	fates []vfs.Fate
 }
 
 // key is a number that no other state of the workload has.
 func (s *state) key(x *explorer) uint64 {
-	return mix(mix(mix(x.w.Seed, uint64(x.cut)), hashFates(s.fates)), mix(uint64(s.inner), hashFates(s.fates2)))
+	h := x.w.Seed
+	for _, c := range s.crashes {
+		h = mix(mix(h, uint64(c.cut)), hashFates(c.fates))
+	}
+	return h
 }
 
 // settings returns those under which a state is opened. One that is closed
@@ -65,8 +77,21 @@ func (q *quickRand) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// judge checks a state and reports what is wrong with it.
-func (x *explorer) judge(s *state) {
+// judge checks a state and reports what is wrong with it. It returns whether
+// the state opened and no state of the workload that looks the same, and of which
+// the same is promised, came before: such a one is counted, and not opened again.
+func (x *explorer) judge(s *state) bool {
+	if len(s.backups) == 0 && !isKill(s.crashes[len(s.crashes)-1].fates) {
+		sum := mix(s.disk.Sum(x.disks), mix(s.lo, s.hi))
+		for _, h := range s.hist.hashes[s.lo : s.hi+1] {
+			sum = mix(sum, h)
+		}
+		if _, ok := x.same[sum]; ok {
+			x.stats.Same++
+			return false
+		}
+		x.same[sum] = struct{}{}
+	}
 	x.count++
 	x.stats.States++
 	for i := range featureNames {
@@ -75,21 +100,19 @@ func (x *explorer) judge(s *state) {
 		}
 	}
 	x.shared.states.Add(1)
-	if x.cfg.capture != nil && x.cfg.capture(x, s) {
-		return
-	}
 	x.rnd = s.key(x)
 	x.dice = rand.New(rand.NewPCG(x.rnd, 0))
-	full := x.dice.IntN(fullEvery) == 0
+	full := x.dice.IntN(fullEvery) == 0 || x.full
 	disk := s.disk
 	s.disk = disk.Snapshot()
 	kind, detail := x.check(s, full)
 	if kind == "" {
-		return
+		return true
 	}
-	v := &Violation{Kind: kind, Detail: detail, Replay: replayID(x.w, x.cut, s), Workload: x.w.String(), Disk: disk}
+	v := &Violation{Kind: kind, Clause: clauseOf(kind), Detail: detail, Replay: replayID(x.w, s.crashes...), Workload: x.w.String(), Disk: disk}
 	x.out = append(x.out, v)
 	x.shared.violations.Add(1)
+	return false
 }
 
 // check opens a state, and the backups in it, and compares with what is
@@ -109,7 +132,9 @@ func (x *explorer) check(s *state, full bool) (kind, detail string) {
 
 // checkOpen checks an open store, and closes it.
 func (x *explorer) checkOpen(st *store, s *state, n uint64, full bool) (kind, detail string) {
+	before := len(x.found)
 	kind, detail = x.compare(st, s, n)
+	full = full || len(x.found) > before // what is recovered the first time
 	if kind == "" && full {
 		kind, detail = x.compareAll(st, s, n)
 	}
@@ -165,6 +190,7 @@ func scan(st *store) (sum uint64, err error) {
 // files, that a compaction changes nothing, and that a new durable write survives
 // one more crash.
 func (x *explorer) compareAll(st *store, s *state, n uint64) (kind, detail string) {
+	x.dice = rand.New(rand.NewPCG(s.key(x), xxhash.Sum64String(s.dir))) // whatever came before
 	if kind, detail = x.readAll(st, s, n); kind != "" {
 		return kind, detail
 	}

@@ -2,7 +2,9 @@ package fuzz
 
 import (
 	"context"
+	"hash/maphash"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/forebaydb/forebay/vfs"
 )
@@ -14,16 +16,22 @@ const (
 	maxPairs = 100
 	// samples is how many states are made with fates by chance.
 	samples = 32
-	// One state in fullEvery goes through the whole oracle, one in againEvery
-	// has its own recovery cut.
-	fullEvery, againEvery = 24, 96
+	// The first state of a workload that recovers an S(n) and one in fullEvery go
+	// through the whole oracle, one in againEvery has its own recovery cut.
+	fullEvery, againEvery = 200, 96
 	// maxInner is about how many cuts of one recovery are made.
 	maxInner = 10
+	// One state in deeperEvery that a crash inside a recovery has left has its own
+	// recovery cut, up to maxDepth crashes in a row.
+	deeperEvery, maxDepth = 64, 3
 )
 
 // explorer explores workloads, one at a time.
 type explorer struct {
 	cfg    *Config
+	base   *base // in which workloads begin, or nil
+	deep   bool  // cut every recovery
+	full   bool  // the whole oracle for every state
 	ctx    context.Context
 	rng    *rand.Rand // of the enumeration alone, so that it repeats whatever a check does
 	dice   *rand.Rand // of the check of one state
@@ -31,11 +39,16 @@ type explorer struct {
 	quiet  bool // inside a bubble
 	shared *shared
 
+	// filter, if not nil, says which fates a file system is still allowed.
+	filter func([]vfs.Unit, []vfs.Fate) bool
+
 	w     *Workload
-	cut   int
-	did   features // before the cut
-	seen  map[uint64]struct{}
+	did   features            // before the cut
+	seen  map[uint64]struct{} // fates
+	alike map[uint64]struct{} // fates that come to the same
 	found map[uint64]struct{} // LSNs recovered, by line of time
+	same  map[uint64]struct{} // disks opened
+	disks maphash.Seed        // of same
 	out   []*Violation
 	count int64 // states of this workload
 	limit int64
@@ -57,30 +70,36 @@ func (x *explorer) quiesce() {
 	}
 }
 
-// explore runs a workload and explores its cuts.
-func (x *explorer) explore(w *Workload) {
+// explore runs a workload and explores its cuts, from the one that from says,
+// nil: all.
+func (x *explorer) explore(w *Workload, from func(*recording) int) {
 	x.w, x.count, x.limit = w, 0, x.cfg.PerWorkload
 	x.out = nil
 	x.rng = rand.New(rand.NewPCG(w.Seed, 0xc07))
 	clear(x.found)
+	clear(x.same)
 	rec := x.run(w)
 	x.out = append(x.out, rec.broken...)
 	x.shared.violations.Add(int64(len(rec.broken)))
 	x.stats.Workloads++
+	first := 0
+	if from != nil && len(rec.broken) == 0 {
+		first = from(rec)
+	}
 	// In any order, so that a limit leaves out no kind of cut.
 	for _, i := range x.rng.Perm(len(rec.cuts)) {
 		if x.done() {
 			break
 		}
 		c := rec.cuts[i]
-		if x.cfg.only != nil && *x.cfg.only != i {
+		if i < first {
 			continue
 		}
 		if c.life == 0 && c.hi == 0 && w.Seed%8 != 0 {
 			continue // the making of an empty store is always the same
 		}
 		x.stats.Cuts++
-		x.explore1(i, c)
+		x.explore1(i+rec.offset, c)
 	}
 	x.stats.Distinct += int64(len(x.found))
 	x.stats.Violations += int64(len(x.out))
@@ -106,52 +125,85 @@ const maxViolations = 4
 
 // explore1 makes the states of one cut and checks them.
 func (x *explorer) explore1(i int, c *cut) {
-	x.cut, x.did = i, c.did
+	x.did = c.did
 	x.rng = rand.New(rand.NewPCG(x.w.Seed, uint64(i)))
-	clear(x.seen)
-	x.killed(c)
-	units := c.disk.Unsynced()
-	enumerate(units, x.w.Model, c.disk, x.rng, func(f []vfs.Fate) bool {
-		h := hashFates(f)
-		if _, ok := x.seen[h]; ok {
-			return true
-		}
-		x.seen[h] = struct{}{}
-		x.power(c, f)
+	x.killed(i, c)
+	whole := x.enumerate(c.disk, func(f []vfs.Fate) bool {
+		x.power(i, f, c)
 		return !x.done()
 	})
-}
-
-// killed checks what the next process finds when this one is killed.
-func (x *explorer) killed(c *cut) {
-	s := c.state([]vfs.Fate{killed})
-	s.disk, s.lo = c.disk.Snapshot(), c.kill
-	x.judge(s)
-	if x.rng.IntN(8) == 0 {
-		x.again(c.state(s.fates))
+	if whole {
+		x.stats.Whole++
 	}
 }
 
-// state returns the state that fates make of a cut, but for its disk.
-func (c *cut) state(f []vfs.Fate) *state {
-	return &state{disk: c.disk, lo: c.lo, kill: c.kill, hi: c.hi, hist: c.hist, backups: c.backups, busy: c.did&inBackup != 0, fates: f}
+// enumerate calls try with the fates of each state that a disk may be left in
+// until it returns false, once for those that come to the same. It returns
+// whether every subset of the units that are not synced was among them.
+func (x *explorer) enumerate(disk *vfs.Mem, try func([]vfs.Fate) bool) (whole bool) {
+	clear(x.seen)
+	clear(x.alike)
+	units := disk.Unsynced()
+	a := newAlikeness(disk, units, x.w.Model)
+	e := enumeration{units: units, model: x.w.Model, most: x.cfg.units, rng: x.rng, thorough: x.cfg.units > 0}
+	e.try = func(f []vfs.Fate) bool {
+		h := hashFates(f)
+		if _, ok := x.seen[h]; ok || x.filter != nil && !x.filter(units, f) {
+			return true
+		}
+		x.seen[h] = struct{}{}
+		same := a.hash(f)
+		if _, ok := x.alike[same]; ok {
+			x.stats.Same++
+			return true
+		}
+		x.alike[same] = struct{}{}
+		return try(f)
+	}
+	return e.run(disk)
+}
+
+// killed checks what the next process finds when this one is killed.
+func (x *explorer) killed(i int, c *cut) {
+	f := []vfs.Fate{killed}
+	if again := x.rng.IntN(8) == 0; x.judge(c.state(i, f)) && (again || x.deep) {
+		x.again(c.state(i, f))
+	}
+}
+
+// state returns the state that fates make of cut i.
+func (c *cut) state(i int, f []vfs.Fate) *state {
+	s := &state{hist: c.hist, backups: c.backups, busy: c.did&inBackup != 0}
+	return s.after(i, f, c.disk, bounds{c.lo, c.kill, c.hi})
+}
+
+// after returns the state that fates make of cut i of what was done to s; the
+// disk was then disk.
+func (s *state) after(i int, f []vfs.Fate, disk *vfs.Mem, b bounds) *state {
+	t := &state{hist: s.hist, backups: s.backups, busy: s.busy, lo: b.lo, power: b.lo, hi: b.hi}
+	t.crashes = append(slices.Clip(s.crashes), crash{i, f})
+	if isKill(f) {
+		t.lo, t.disk = b.kill, disk.Snapshot()
+		return t
+	}
+	t.disk = disk.PowerCut(func(i int, _ vfs.Unit) vfs.Fate { return f[i] })
+	return t
 }
 
 // killed stands for fates where the process was killed and the power stayed.
 const killed vfs.Fate = 255
 
+func isKill(f []vfs.Fate) bool { return len(f) == 1 && f[0] == killed }
+
 // power checks one state of a power cut.
-func (x *explorer) power(c *cut, f []vfs.Fate) {
-	disk := c.disk.PowerCut(func(i int, _ vfs.Unit) vfs.Fate { return f[i] })
-	again := x.rng.IntN(againEvery) == 0
-	s := c.state(f)
-	if s.disk, s.kill = disk, c.lo; again {
-		s.disk = disk.Snapshot()
-	}
-	x.judge(s)
+func (x *explorer) power(i int, f []vfs.Fate, c *cut) {
+	s := c.state(i, f)
+	again := x.rng.IntN(againEvery) == 0 || x.deep
+	t := *s
 	if again {
-		t := *s
-		t.disk = disk
+		t.disk = s.disk.Snapshot()
+	}
+	if x.judge(s) && again {
 		x.again(&t)
 	}
 }
@@ -159,50 +211,78 @@ func (x *explorer) power(c *cut, f []vfs.Fate) {
 // again opens a state, cuts the power or kills the process after each I/O of
 // that open, and checks what comes of it; and once more after the open. What the
 // open begins in the background may be among its I/Os or not, and so draws of its
-// own are made.
+// own are made. Now and then what it leaves is opened in the same way.
 func (x *explorer) again(s *state) {
 	x.rnd = s.key(x)
-	defer func(rng *rand.Rand) { x.rng = rng }(x.rng)
+	defer func(rng *rand.Rand, seen, alike map[uint64]struct{}) { x.rng, x.seen, x.alike = rng, seen, alike }(x.rng, x.seen, x.alike)
 	x.rng = rand.New(rand.NewPCG(x.rnd, 1))
+	x.seen, x.alike = map[uint64]struct{}{}, map[uint64]struct{}{}
+	snaps, n, err := x.recovery(s)
+	if err != nil {
+		return // judge has reported it
+	}
+	last := len(snaps) - 1
+	for i, snap := range snaps {
+		b := bounds{s.power, s.lo, s.hi}
+		if i == last {
+			b = bounds{n, n, n}
+		}
+		if x.deep || i == last || x.rng.IntN(last) < maxInner {
+			x.second(s, i, snap, b)
+		}
+	}
+}
+
+// recovery opens a state and returns the disk after each I/O of that, and at the
+// end. It leaves the state's own disk as it is.
+func (x *explorer) recovery(s *state) (snaps []*vfs.Mem, n uint64, err error) {
 	disk := s.disk.Snapshot()
-	var snaps []*vfs.Mem
 	disk.OnIO(func(vfs.Op) { snaps = append(snaps, disk.Snapshot()) })
 	st, n, err := x.open(x.under(disk), x.settings(s, false), s.hist, s.lo, s.hi)
 	disk.OnIO(nil)
 	if err != nil {
-		return // judge has reported it
+		return nil, 0, err
 	}
-	after := disk.Snapshot()
+	snaps = append(snaps, disk.Snapshot())
 	st.Close()
-	for i, snap := range snaps {
-		if x.rng.IntN(len(snaps)) < maxInner {
-			x.second(s, i, snap, bounds{s.lo, s.kill, s.hi})
-		}
-	}
-	x.second(s, len(snaps), after, bounds{n, n, n})
+	return snaps, n, nil
 }
 
 // second checks states of a cut inside a recovery.
 func (x *explorer) second(s *state, i int, snap *vfs.Mem, b bounds) {
-	base := &state{hist: s.hist, backups: s.backups, busy: s.busy, fates: s.fates, inner: i + 1, hi: b.hi}
-	units := snap.Unsynced()
-	try := func(f []vfs.Fate) {
-		t := *base
-		t.lo, t.fates2 = b.lo, f
-		t.disk = snap.PowerCut(func(i int, _ vfs.Unit) vfs.Fate { return f[i] })
-		x.judge(&t)
+	try := func(f []vfs.Fate) bool {
+		t := s.after(i, f, snap, b)
+		deeper := len(s.crashes) < maxDepth && x.rng.IntN(deeperEvery) == 0
+		var own *vfs.Mem
+		if deeper {
+			own = t.disk.Snapshot()
+		}
+		if x.judge(t) && deeper {
+			t.disk = own
+			x.deep, deeper = false, x.deep
+			x.again(t)
+			x.deep = deeper
+		}
+		return !x.done()
 	}
-	k := *base
-	k.lo, k.fates2, k.disk = b.kill, []vfs.Fate{killed}, snap.Snapshot()
-	x.judge(&k)
+	if !try([]vfs.Fate{killed}) {
+		return
+	}
+	if x.deep {
+		x.enumerate(snap, try)
+		return
+	}
+	units := snap.Unsynced()
 	lost := make([]vfs.Fate, len(units))
 	try(legal(units, x.w.Model, lost))
 	for range 3 {
+		f := draw(units, x.w.Model, x.rng)
 		if x.w.Model == vfs.Ordered {
 			first, last := snap.OrderedCuts()
-			try(through(units, first+x.rng.Uint64N(last-first+1)))
-		} else {
-			try(draw(units, x.w.Model, x.rng))
+			f = through(units, first+x.rng.Uint64N(last-first+1))
+		}
+		if x.filter == nil || x.filter(units, f) {
+			try(f)
 		}
 	}
 }
@@ -250,88 +330,6 @@ func draw(units []vfs.Unit, m vfs.Model, rng *rand.Rand) []vfs.Fate {
 		}
 	}
 	return f
-}
-
-// enumerate calls try with the fates of each state of a cut, until it returns
-// false. Some come twice.
-func enumerate(units []vfs.Unit, m vfs.Model, disk *vfs.Mem, rng *rand.Rand, try func([]vfs.Fate) bool) {
-	var seqs []uint64
-	seqs = append(seqs, 0)
-	for _, u := range units {
-		seqs = append(seqs, u.Seqs[:u.Versions]...)
-	}
-	if m == vfs.Ordered {
-		first, last := disk.OrderedCuts()
-		for _, s := range append(seqs, first) {
-			if s >= first && s <= last && !try(through(units, s)) {
-				return
-			}
-		}
-		return
-	}
-	var two []int // units that are lost or kept
-	for i, u := range units {
-		if losable(u, m) {
-			two = append(two, i)
-		}
-	}
-	all := func(f vfs.Fate) []vfs.Fate {
-		out := make([]vfs.Fate, len(units))
-		for i := range out {
-			out[i] = f
-		}
-		return legal(units, m, out)
-	}
-	if n := len(two); n <= exhaustive {
-		for bits := range 1 << n {
-			f := all(vfs.Kept)
-			for k, i := range two {
-				if bits>>k&1 != 0 {
-					f[i] = vfs.Lost
-				}
-			}
-			if !try(f) {
-				return
-			}
-		}
-	} else {
-		for _, s := range seqs {
-			if !try(through(units, s)) {
-				return
-			}
-		}
-		for k := range two {
-			prefix, omit, only := all(vfs.Kept), all(vfs.Kept), all(vfs.Lost)
-			for _, i := range two[k:] {
-				prefix[i] = vfs.Lost
-			}
-			omit[two[k]], only[two[k]] = vfs.Lost, vfs.Kept
-			if !try(prefix) || !try(omit) || !try(only) {
-				return
-			}
-		}
-		pairs := n * (n - 1) / 2
-		for a := range two {
-			for b := range a {
-				if pairs > maxPairs && rng.IntN(pairs) >= maxPairs {
-					continue
-				}
-				f := all(vfs.Kept)
-				f[two[a]], f[two[b]] = vfs.Lost, vfs.Lost
-				if !try(f) {
-					return
-				}
-			}
-		}
-	}
-	if len(units) == 0 {
-		return
-	}
-	for range samples {
-		if !try(draw(units, m, rng)) {
-			return
-		}
-	}
 }
 
 func hashFates(f []vfs.Fate) uint64 {

@@ -20,7 +20,7 @@ type generator struct {
 
 // newWorkload makes the workload of a seed, for an engine with powers p.
 func newWorkload(seed uint64, model vfs.Model, concurrent bool, p powers) *Workload {
-	w := &Workload{Seed: seed, Model: model, Concurrent: concurrent}
+	w := &Workload{Seed: seed, Model: model, Concurrent: concurrent, drawn: true}
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, uint64(model))), w: w}
 	g.settings()
 	g.profile, g.keys = g.IntN(4), 2+g.IntN(8)

@@ -28,6 +28,15 @@ type cut struct {
 type recording struct {
 	w    *Workload
 	cuts []*cut
+	// offset is how many cuts of the base come before these; begin is where each
+	// step begins, by its place in the first life, and end where that closes.
+	offset int
+	begin  []int
+	end    int
+	// What there was in the end.
+	disk *vfs.Mem
+	hist *history
+	did  features
 	// broken says what went wrong while nothing had failed yet, or in the opens
 	// between lives.
 	broken []*Violation
@@ -43,6 +52,7 @@ type recorder struct {
 	out  *recording
 	disk *vfs.Mem
 	life int
+	skip int // steps of the first life that the base has done
 	// before is the disk of the life before anything opened it.
 	before *vfs.Mem
 
@@ -65,6 +75,11 @@ type recorder struct {
 // record runs the workload.
 func (x *explorer) record(w *Workload) *recording {
 	r := &recorder{x: x, w: w, out: &recording{w: w}, disk: vfs.NewMem(), hist: &history{}}
+	if b := x.base; b != nil {
+		n := uint64(len(b.hist.commits))
+		r.disk, r.hist, r.did, r.skip = b.disk.Snapshot(), b.hist.prefix(n), b.did, b.steps
+		r.outside, r.out.offset = bounds{n, n, n}, b.cuts
+	}
 	var redo []commit
 	for i := range w.lives {
 		r.life, r.first = i, len(r.out.cuts)
@@ -80,6 +95,7 @@ func (x *explorer) record(w *Workload) *recording {
 			break
 		}
 	}
+	r.out.disk, r.out.hist, r.out.did = r.disk, r.hist, r.did
 	return r.out
 }
 
@@ -121,7 +137,11 @@ func (r *recorder) settings(open int) Settings {
 
 // live runs one life. It returns false when the life broke something.
 func (r *recorder) live(l *life, redo []commit) bool {
-	st, err := r.openStore(r.settings(0))
+	skip := 0
+	if r.life == 0 {
+		skip = r.skip
+	}
+	st, err := r.openStore(r.settings(skip))
 	if err != nil {
 		if st != nil {
 			st.Close()
@@ -136,8 +156,9 @@ func (r *recorder) live(l *life, redo []commit) bool {
 			err = r.commit(st, c)
 		}
 	}
-	for i := 0; i < len(l.steps) && err == nil; i++ {
+	for i := skip; i < len(l.steps) && err == nil; i++ {
 		r.x.quiesce()
+		r.begins()
 		if l.steps[i].kind == stepReopen {
 			if err = r.closeStore(st); err == nil {
 				st, err = r.openStore(r.settings(i + 1))
@@ -150,6 +171,7 @@ func (r *recorder) live(l *life, redo []commit) bool {
 		}
 	}
 	r.x.quiesce()
+	r.ends()
 	if err == nil {
 		err = r.verify(st)
 	}
@@ -170,8 +192,26 @@ func (r *recorder) live(l *life, redo []commit) bool {
 	return true
 }
 
+// begins notes where a step of the first life begins, and ends where the life
+// closes.
+func (r *recorder) begins() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.life == 0 {
+		r.out.begin = append(r.out.begin, len(r.out.cuts))
+	}
+}
+
+func (r *recorder) ends() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.life == 0 {
+		r.out.end = len(r.out.cuts)
+	}
+}
+
 func (r *recorder) fail(kind string, err error) bool {
-	v := &Violation{Kind: kind, Detail: fmt.Sprintf("life %d: %v", r.life, err), Replay: replayID(r.w, -1, nil), Workload: r.w.String()}
+	v := &Violation{Kind: kind, Clause: clauseOf(kind), Detail: fmt.Sprintf("life %d: %v", r.life, err), Replay: replayID(r.w), Workload: r.w.String()}
 	if kind == "open" {
 		v.Disk = r.before
 	}

@@ -6,72 +6,189 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/forebaydb/forebay/vfs"
 )
 
-// A replay id is seed.model.mode.cut.fates.inner.fates2: numbers, and a letter
-// for each fate.
+// A replay id is a workload, and then for each crash @cut:fates. The workload is
+// its text, or seed.model.mode of one that was drawn. Fates are a letter each,
+// after how many there are of it if more than one; a process that was killed is
+// an exclamation mark.
 
-const fateLetters = "LKZGST123"
+const fateLetters = "LKZGSTabc"
 
 func fateString(f []vfs.Fate) string {
-	if len(f) == 1 && f[0] == killed {
-		return "killed"
+	if isKill(f) {
+		return "!"
 	}
-	b := make([]byte, len(f))
-	for i, v := range f {
-		b[i] = fateLetters[v]
+	var b strings.Builder
+	for i := 0; i < len(f); {
+		n := 1
+		for i+n < len(f) && f[i+n] == f[i] {
+			n++
+		}
+		if n > 1 {
+			b.WriteString(strconv.Itoa(n))
+		}
+		b.WriteByte(fateLetters[f[i]])
+		i += n
 	}
-	return string(b)
+	return b.String()
 }
 
-func replayID(w *Workload, cut int, s *state) string {
+func parseFates(s string) (f []vfs.Fate, err error) {
+	if s == "!" {
+		return []vfs.Fate{killed}, nil
+	}
+	n := 0
+	for _, c := range s {
+		i := strings.IndexRune(fateLetters, c)
+		switch {
+		case c >= '0' && c <= '9' && n < 1<<20:
+			n = 10*n + int(c-'0')
+			continue
+		case i < 0:
+			return nil, fmt.Errorf("fates %q: the letters are %s", s, fateLetters)
+		}
+		for range max(1, n) {
+			f = append(f, vfs.Fate(i))
+		}
+		n = 0
+	}
+	return f, nil
+}
+
+// id names the workload in a replay id.
+func (w *Workload) id() string {
+	if !w.drawn {
+		return w.String()
+	}
 	mode := 0
 	if w.Concurrent {
 		mode = 1
 	}
-	id := fmt.Sprintf("%x.%d.%d.%d", w.Seed, w.Model, mode, cut)
-	if s == nil {
-		return id
+	return fmt.Sprintf("%x.%d.%d", w.Seed, w.Model, mode)
+}
+
+func replayID(w *Workload, crashes ...crash) string {
+	id := w.id()
+	for _, c := range crashes {
+		id += fmt.Sprintf("@%d:%s", c.cut, fateString(c.fates))
 	}
-	return fmt.Sprintf("%s.%s.%d.%s", id, fateString(s.fates), s.inner, fateString(s.fates2))
+	return id
+}
+
+// parseID takes a replay id apart.
+func parseID(id string, p powers) (w *Workload, crashes []crash, err error) {
+	parts := strings.Split(id, "@")
+	if strings.Contains(parts[0], "|") {
+		w, err = ParseWorkload(parts[0])
+	} else {
+		var seed uint64
+		var model vfs.Model
+		var mode int
+		if _, err = fmt.Sscanf(strings.ReplaceAll(parts[0], ".", " "), "%x %d %d", &seed, &model, &mode); err == nil && int(model) >= len(modelNames) {
+			err = errors.New("no such model")
+		}
+		if err == nil {
+			w = newWorkload(seed, model, mode == 1, p)
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("fuzz: replay id %q begins with no workload: %w", id, err)
+	}
+	for _, part := range parts[1:] {
+		at, fates, _ := strings.Cut(part, ":")
+		var c crash
+		if c.cut, err = strconv.Atoi(at); err == nil {
+			c.fates, err = parseFates(fates)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("fuzz: replay id %q: crash %q: %w", id, part, err)
+		}
+		crashes = append(crashes, c)
+	}
+	return w, crashes, nil
 }
 
 // Replay makes the workload of a violation again and checks the one state, or
-// all states where the id names none. What an engine does in the background can
-// fall elsewhere than it did, so that the state is looked for several times; of
-// a workload with concurrent writers all states are checked each time.
+// all states where the id names none (cfg.PerWorkload bounds them then). What an
+// engine does in the background can fall elsewhere than it did, so that the state
+// is looked for many times; of a workload with concurrent writers, which never
+// repeats, all states are checked, several times.
 func Replay(ctx context.Context, cfg Config, id string) (Report, error) {
-	var seed uint64
-	var model vfs.Model
-	var mode, at int
-	parts := strings.SplitN(id, ".", 5)
-	if len(parts) < 4 {
-		return Report{}, fmt.Errorf("fuzz: replay id %q", id)
-	}
-	if _, err := fmt.Sscanf(strings.Join(parts[:4], " "), "%x %d %d %d", &seed, &model, &mode, &at); err != nil {
-		return Report{}, fmt.Errorf("fuzz: replay id %q: %w", id, err)
-	}
 	if err := prepare(&cfg); err != nil {
 		return Report{}, err
 	}
-	w, tries := newWorkload(seed, model, mode == 1, cfg.powers), 5
-	if !w.Concurrent && at >= 0 {
-		tries, cfg.only, cfg.PerWorkload = 1000, &at, 0
-		cfg.capture = func(x *explorer, s *state) bool { return replayID(x.w, x.cut, s) != id }
+	w, crashes, err := parseID(id, cfg.powers)
+	if err != nil {
+		return Report{}, err
 	}
 	rep := Report{}
-	for range tries {
+	if w.Concurrent || len(crashes) == 0 {
+		for range 5 {
+			x := newExplorer(ctx, &cfg, &shared{most: cfg.MaxViolations})
+			x.explore(w, nil)
+			rep.add(x.stats, x.out)
+			if len(x.out) > 0 || ctx.Err() != nil {
+				break
+			}
+		}
+		return rep, nil
+	}
+	for try := 0; try < 1000 && ctx.Err() == nil; try++ {
 		x := newExplorer(ctx, &cfg, &shared{})
-		x.explore(w)
-		rep.add(x.stats, x.out)
-		if len(x.out) > 0 || ctx.Err() != nil {
+		x.full, x.w = true, w
+		x.stats = Row{Model: w.Model, Align: w.Settings.Align, Workloads: 1}
+		rec := x.run(w)
+		if x.out = rec.broken; len(x.out) == 0 {
+			s, _ := x.at(rec, crashes)
+			if s == nil {
+				continue // it fell otherwise
+			}
+			x.judge(s)
+		}
+		if rep.add(x.stats, x.out); len(x.out) > 0 {
 			break
 		}
 	}
+	if rep.States == 0 && len(rep.Violations) == 0 {
+		return rep, fmt.Errorf("fuzz: replay id %q: no run of the workload came to this crash; the engine does not repeat here", id)
+	}
 	return rep, nil
+}
+
+// at makes the state that crashes left, nil where the recording has no such cut
+// or one with other units. It returns the first of the cuts beside it.
+func (x *explorer) at(rec *recording, crashes []crash) (s *state, c *cut) {
+	i := crashes[0].cut - rec.offset
+	if i < 0 || i >= len(rec.cuts) {
+		return nil, nil
+	}
+	c = rec.cuts[i]
+	s = &state{hist: c.hist, backups: c.backups, busy: c.did&inBackup != 0}
+	disk, b := c.disk, c.bounds
+	for k, cr := range crashes {
+		if !isKill(cr.fates) && len(disk.Unsynced()) != len(cr.fates) {
+			return nil, c
+		}
+		if s = s.after(cr.cut, cr.fates, disk, b); k == len(crashes)-1 {
+			break
+		}
+		x.rnd = s.key(x)
+		snaps, n, err := x.recovery(s)
+		next := crashes[k+1].cut
+		if err != nil || next < 0 || next >= len(snaps) {
+			return nil, c
+		}
+		disk = snaps[next]
+		if b = (bounds{s.power, s.lo, s.hi}); next == len(snaps)-1 {
+			b = bounds{n, n, n}
+		}
+	}
+	return s, c
 }
 
 // Dump writes the files of the violation's state below dir of a file system.

@@ -3,6 +3,7 @@ package fuzz
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"runtime"
 	"slices"
 	"strings"
@@ -49,10 +50,7 @@ type Config struct {
 	Every    time.Duration
 
 	powers powers
-	// capture, if not nil, sees each state, and may spare its check.
-	capture func(*explorer, *state) bool
-	// only, if not nil, is the one cut that is explored.
-	only *int
+	units  int // see Bound.Units; 0: those of a run that samples
 }
 
 // Row counts what was done under one model, alignment and mode.
@@ -63,6 +61,10 @@ type Row struct {
 	Workloads  int
 	Cuts       int64
 	States     int64
+	// Same counts the states that look as one that was opened before.
+	Same int64
+	// Whole counts the cuts of which every subset of what was unsynced was made.
+	Whole int64
 	// Distinct counts, for each workload, the different S(n) that were
 	// recovered.
 	Distinct   int64
@@ -76,8 +78,8 @@ type Row struct {
 
 // Violation is a state that the engine did not keep its promise for.
 type Violation struct {
-	// Kind says what was broken, Detail how.
-	Kind, Detail string
+	// Kind says what was broken, Clause which promise that is, Detail how.
+	Kind, Clause, Detail string
 	// Replay makes the state again: see Replay.
 	Replay string
 	// Workload describes it.
@@ -85,21 +87,37 @@ type Violation struct {
 	// Disk is the state, before anything opened it; nil where a live store was
 	// wrong.
 	Disk *vfs.Mem
+	// Small is the same violation by a workload that Shrink has made smaller, and
+	// Property the weakest property of a file system that would have prevented it;
+	// see Shrink.
+	Small    *Violation
+	Property string
 }
 
 // String is the violation in a few lines, the first of which replays it.
 func (v *Violation) String() string {
-	return fmt.Sprintf("replay %s: %s\n  %s\n  %s", v.Replay, v.Kind, v.Detail, strings.ReplaceAll(strings.TrimSpace(v.Workload), "\n", "\n  "))
+	s := fmt.Sprintf("replay '%s': %s\n  %s\n  %s\n  %s", v.Replay, v.Kind, v.Clause, v.Detail, v.Workload)
+	if v.Property != "" {
+		s += "\n  it could not happen on a file system with this property: " + v.Property
+	}
+	if v.Small != nil {
+		s += "\nmade smaller: " + v.Small.String()
+	}
+	return s
 }
 
 // Report is what a run did.
 type Report struct {
-	Workloads         int
-	Cuts, States      int64
+	Workloads    int
+	Cuts, States int64
+	// Same states were not opened: they look as one of their workload that was.
+	Same              int64
 	DistinctRecovered int64
 	Violations        []*Violation
 	Seconds           float64
 	Rows              []Row
+	// Planned is how many workloads there are to be, 0 where nobody knows.
+	Planned int
 	// With is the sum of that of all rows.
 	With [len(featureNames)]int64
 }
@@ -126,9 +144,6 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if cfg.Modes == nil {
 		cfg.Modes = []bool{false, true}
 	}
-	if cfg.Workers == 0 {
-		cfg.Workers = runtime.GOMAXPROCS(0)
-	}
 	if cfg.Budget > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, cfg.Budget)
@@ -145,6 +160,9 @@ func prepare(cfg *Config) (err error) {
 	}
 	if (cfg.Bubble == nil) != (cfg.Settle == nil) {
 		return fmt.Errorf("fuzz: Config.Bubble and Settle come together")
+	}
+	if cfg.Workers == 0 {
+		cfg.Workers = runtime.GOMAXPROCS(0)
 	}
 	if cfg.powers, err = powersOf(cfg.Engine); err != nil {
 		return err
@@ -190,7 +208,7 @@ func run(ctx context.Context, cfg *Config) Report {
 				begin := time.Now()
 				w := cfg.plan(n)
 				x.stats = Row{Model: w.Model, Align: w.Settings.Align, Concurrent: w.Concurrent}
-				x.explore(w)
+				x.explore(w, nil)
 				x.stats.Seconds = time.Since(begin).Seconds()
 				mu.Lock()
 				rep.add(x.stats, x.out)
@@ -198,8 +216,6 @@ func run(ctx context.Context, cfg *Config) Report {
 			}
 		})
 	}
-	finished := make(chan struct{})
-	go func() { wg.Wait(); close(finished) }()
 	report := func() Report {
 		mu.Lock()
 		defer mu.Unlock()
@@ -209,26 +225,40 @@ func run(ctx context.Context, cfg *Config) Report {
 		out.Seconds = time.Since(start).Seconds()
 		return out
 	}
+	stop := reporter(cfg, report)
+	wg.Wait()
+	stop()
+	return report()
+}
+
+// reporter calls cfg.Progress now and then until stop is called.
+func reporter(cfg *Config, report func() Report) (stop func()) {
+	if cfg.Progress == nil {
+		return func() {}
+	}
 	every := cfg.Every
 	if every == 0 {
 		every = time.Minute
 	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-finished:
-			return report()
-		case <-tick.C:
-			if cfg.Progress != nil {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
 				cfg.Progress(report())
 			}
 		}
-	}
+	}()
+	return func() { close(done); <-ended }
 }
 
 func newExplorer(ctx context.Context, cfg *Config, sh *shared) *explorer {
-	return &explorer{cfg: cfg, ctx: ctx, shared: sh, seen: map[uint64]struct{}{}, found: map[uint64]struct{}{}}
+	return &explorer{cfg: cfg, ctx: ctx, shared: sh, seen: map[uint64]struct{}{}, alike: map[uint64]struct{}{}, found: map[uint64]struct{}{}, same: map[uint64]struct{}{}, disks: maphash.MakeSeed()}
 }
 
 // add takes in the figures of one workload.
@@ -236,6 +266,7 @@ func (r *Report) add(row Row, vs []*Violation) {
 	r.Workloads += row.Workloads
 	r.Cuts += row.Cuts
 	r.States += row.States
+	r.Same += row.Same
 	r.DistinctRecovered += row.Distinct
 	for i, n := range row.With {
 		r.With[i] += n
@@ -252,6 +283,8 @@ func (r *Report) add(row Row, vs []*Violation) {
 	o.Workloads += row.Workloads
 	o.Cuts += row.Cuts
 	o.States += row.States
+	o.Same += row.Same
+	o.Whole += row.Whole
 	o.Distinct += row.Distinct
 	o.Violations += row.Violations
 	for i, n := range row.With {
@@ -276,6 +309,7 @@ func (r *Report) Table() string {
 		fmt.Fprintf(&b, "%-16s %5d %-10s %9d %9d %10d %9d %10d %9.1f\n", modelNames[o.Model], o.Align, mode, o.Workloads, o.Cuts, o.States, o.Distinct, o.Violations, o.Seconds)
 	}
 	fmt.Fprintf(&b, "%-16s %5s %-10s %9d %9d %10d %9d %10d %9.1f\n", "all", "", "", r.Workloads, r.Cuts, r.States, r.DistinctRecovered, len(r.Violations), r.Seconds)
+	fmt.Fprintf(&b, "%d more states look as one of their workload that was opened\n", r.Same)
 	b.WriteString(r.Features() + "\n")
 	return b.String()
 }

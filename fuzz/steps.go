@@ -225,6 +225,9 @@ func (r *recorder) commit(st *store, c commit) error {
 
 // do does a commit alone.
 func (r *recorder) do(st *store, c commit) error {
+	if k := c.ops[0].Kind; k == Create || k == Drop {
+		c.level = r.w.Settings.Level // whatever the text of the workload says
+	}
 	r.noteCommit(c)
 	lsn, err := st.commit(c.level, func() (lsn uint64, err error) {
 		switch {

@@ -18,6 +18,7 @@ type Workload struct {
 	Concurrent bool
 	Settings   Settings
 	lives      []life
+	drawn      bool // by its seed
 }
 
 // life is what one open of the store, or several with a Close in between, does

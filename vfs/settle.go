@@ -117,24 +117,63 @@ func (n *inode) truncate(gen uint64, size int64) {
 
 func (m *Mem) settleSector(n *inode, u Unit, f Fate) {
 	s, at := &n.slots[u.Sector/sectorsPerPage], int(u.Sector%sectorsPerPage)
-	now, base := sectorOf(s.p, at), s.d.baseSector(at)
 	var to sector
+	m.sectorAfter(&to, n, u, f)
+	if string(to[:]) != string(sectorOf(s.p, at)) {
+		copy(sectorOf(s.writable(m.gen), at), to[:])
+	}
+}
+
+// sectorAfter makes to, all zeros, what a fate makes of a sector.
+func (m *Mem) sectorAfter(to *sector, n *inode, u Unit, f Fate) {
+	s, at := &n.slots[u.Sector/sectorsPerPage], int(u.Sector%sectorsPerPage)
+	now, base := sectorOf(s.p, at), s.d.baseSector(at)
 	switch {
 	case f == Zeroed:
+	case f == Kept:
+		copy(to[:], now)
 	case f == Garbage:
-		noise(&to, u)
+		noise(to, u)
 	case f == Stale:
-		m.stale(&to, u)
+		m.stale(to, u)
 	case f == Torn:
-		tear(&to, now, base, u)
+		tear(to, now, base, u)
 	case f >= older1 && int(f-older1) < u.Versions-1:
-		to = *s.d.old[at].v[f-older1].data
+		*to = *s.d.old[at].v[f-older1].data
 	default: // Lost
 		copy(to[:], base)
 	}
-	if string(to[:]) != string(now) {
-		copy(sectorOf(s.writable(m.gen), at), to[:])
+}
+
+// Alike is, for one unit, which fates come to the same: Alike[f] is the first
+// fate of LegalFates that leaves what f leaves.
+type Alike [older1 + MaxVersions - 1]Fate
+
+// Alike returns for each unit of Unsynced which of its legal fates come to the
+// same: a sector that was written with what it held is the same Kept and Lost.
+// A Stale sector, which depends on other files, is like no other.
+func (m *Mem) Alike(units []Unit, mod Model) []Alike {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	out := make([]Alike, len(units))
+	for i, u := range units {
+		legal := LegalFates(u, mod)
+		var made [older1 + MaxVersions - 1]sector
+		for k, f := range legal {
+			out[i][f] = f
+			if u.Kind != SectorUnit || u.Zeros || f == Stale {
+				continue
+			}
+			m.sectorAfter(&made[k], m.inodes[u.Ino], u, f)
+			for j, g := range legal[:k] {
+				if g != Stale && made[j] == made[k] {
+					out[i][f] = out[i][g]
+					break
+				}
+			}
+		}
 	}
+	return out
 }
 
 // zeroWindow is how many sectors of a range of zeros come out Stale or Garbage:

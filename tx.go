@@ -109,7 +109,9 @@ func (db *DB) UpdateLevel(ctx context.Context, level Level, fn func(tx *Tx) erro
 			return public(err)
 		}
 		db.count.conflicts.Add(1)
-		_ = db.pipe.WaitNoted(ctx) // an error the next attempt meets, too
+		if err := db.pipe.WaitNoted(ctx); err != nil && ctx.Err() == nil && db.log.Err() != nil {
+			return public(db.log.Err()) // what it was refused for never comes: so would the next attempt be
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}

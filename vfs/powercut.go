@@ -28,6 +28,10 @@ type Unit struct {
 	Fresh bool
 	// Zeros is true for a range of sectors that Zero wrote over zeros.
 	Zeros bool
+	// Partway is true for a size that grew past multiples of 4096 bytes: a disk may
+	// have come to one of them, for it gets the bytes of a write, and with them the
+	// size, in pieces.
+	Partway bool
 	// Failed is true where a failed sync covered the newest version, so that
 	// only writing again makes it durable.
 	Failed bool
@@ -66,7 +70,9 @@ const (
 	// Stale makes the sector what another file, if possible one that is gone,
 	// held at the same offset, or elsewhere, or else Garbage.
 	Stale
-	// Torn mixes the newest and the durable bytes inside the sector.
+	// Torn mixes the newest and the durable bytes inside the sector. Of a size it
+	// makes a multiple of 4096 between the durable one and the newest, always the
+	// same for the same unit.
 	Torn
 	older1
 )
@@ -86,7 +92,8 @@ type Model uint8
 const (
 	// SectorAtomic: each sector holds one version that was written to it since
 	// it was durable, or its durable content; one that never was durable may
-	// also be zero or stale. Sizes and entries are independent.
+	// also be zero or stale. Sizes and entries are independent, and a size may be
+	// one that the file has only come through (Unit.Partway).
 	SectorAtomic Model = iota
 	// NothingAssumed: as SectorAtomic, and each sector that an unsynced write
 	// touched, also one with synced bytes, may be zero, garbage or torn.
@@ -97,7 +104,8 @@ const (
 	numModels
 )
 
-// fates holds what LegalFates returns, by model, kind, fresh, zeros, versions.
+// fates holds what LegalFates returns, by model, kind, fresh (of a size: partway),
+// zeros, versions.
 var fates = func() (t [numModels][3][2][2][MaxVersions + 1][]Fate) {
 	for m := range numModels {
 		for kind := range 3 {
@@ -121,7 +129,13 @@ func makeFates(m Model, kind UnitKind, fresh, zeros bool, versions int) []Fate {
 	for k := 1; k < versions; k++ {
 		out = append(out, Older(k))
 	}
-	if kind != SectorUnit || m == Ordered {
+	switch {
+	case m == Ordered, kind == EntryUnit:
+		return out
+	case kind == SizeUnit:
+		if partway := fresh; partway {
+			out = append(out, Torn)
+		}
 		return out
 	}
 	if fresh {
@@ -151,7 +165,7 @@ func LegalFates(u Unit, m Model) []Fate {
 		}
 		return 0
 	}
-	return fates[min(m, numModels-1)][u.Kind][b(u.Fresh)][b(u.Zeros)][min(u.Versions, MaxVersions)]
+	return fates[min(m, numModels-1)][u.Kind][b(u.Fresh || u.Partway)][b(u.Zeros)][min(u.Versions, MaxVersions)]
 }
 
 // KeepThrough returns a chooser that keeps what was done up to operation seq
@@ -231,9 +245,13 @@ func (m *Mem) nameOf(ino int32) (name string, ok bool) {
 	return "", false
 }
 
+// partway counts the multiples of the page size between the durable size and the
+// newest.
+func (n *inode) partway() int64 { return max(0, (n.size-1)/pageSize-n.durSize/pageSize) }
+
 func (n *inode) units(units []Unit, name string, ino int) []Unit {
 	if n.nsizes > 0 {
-		u := Unit{Kind: SizeUnit, Name: name, Ino: ino, Versions: n.nsizes, Failed: n.reach < n.size}
+		u := Unit{Kind: SizeUnit, Name: name, Ino: ino, Versions: n.nsizes, Failed: n.reach < n.size, Partway: n.partway() > 0}
 		for k := range n.nsizes {
 			u.Seqs[k] = n.sizes[n.nsizes-1-k].seq
 		}

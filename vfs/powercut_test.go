@@ -180,6 +180,32 @@ func TestSizeWithoutDataAndDataWithoutSize(t *testing.T) {
 	require.Equal(t, "a 1536 x..", dump(short), "what lay behind the end does not come back")
 }
 
+// A disk gets a long write in pieces, and the size with them: ext4 and xfs were
+// seen with a size that the file had only come through.
+func TestSizePartway(t *testing.T) {
+	m, f := synced(t, sec("x", 7))
+	write(t, f, sec("y", 1), 7*512)
+	require.False(t, m.Unsynced()[0].Partway, "it has come to no multiple of 4096, but the newest size")
+	require.Equal(t, []Fate{Kept, Lost}, LegalFates(m.Unsynced()[0], SectorAtomic))
+	require.NoError(t, f.Sync())
+
+	write(t, f, sec("z", 12), 8*512)
+	u := m.Unsynced()[0]
+	require.True(t, u.Partway)
+	require.Equal(t, []Fate{Kept, Lost, Torn}, LegalFates(u, SectorAtomic))
+	require.Equal(t, []Fate{Kept, Lost, Torn}, LegalFates(u, NothingAssumed))
+	require.Equal(t, []Fate{Kept, Lost}, LegalFates(u, Ordered), "a call is there or not")
+	require.Equal(t, "a 8192 xxxxxxxyzzzzzzzz", cut(m, Torn, Kept))
+	require.Equal(t, "a 8192 xxxxxxxy........", cut(m, Torn, Lost))
+	write(t, f, sec("z", 100), 20*512)
+	seen := map[string]bool{}
+	for range 20 {
+		write(t, f, sec("z", 1), int64(len(m.Bytes("a"))))
+		seen[strings.Fields(cut(m, Torn, Lost))[1]] = true
+	}
+	require.Greater(t, len(seen), 5, "of many writes it stops here and there")
+}
+
 func TestSectorInSeveralVersions(t *testing.T) {
 	m, f := synced(t, sec("0", 1))
 	for _, c := range []string{"1", "2", "3", "4"} {

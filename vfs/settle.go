@@ -83,7 +83,9 @@ func (m *Mem) settleFile(units []Unit, chosen []Fate) {
 		case chosen[i] == Kept:
 		case u.Kind == SizeUnit:
 			size = n.durSize
-			if k := int(chosen[i]) - int(older1) + 1; k >= 1 && k < n.nsizes {
+			if c := n.partway(); chosen[i] == Torn && c > 0 {
+				size = (n.durSize/pageSize + 1 + int64(mix(uint64(u.Ino), u.Seqs[0])%uint64(c))) * pageSize
+			} else if k := int(chosen[i]) - int(older1) + 1; k >= 1 && k < n.nsizes {
 				size = n.sizes[n.nsizes-1-k].size
 			}
 		case u.Zeros:

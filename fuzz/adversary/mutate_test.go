@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
@@ -402,14 +403,17 @@ func (st *store) pack(s *script) {
 	if s.next()%2 == 0 {
 		fr.payload = s2.Encode(nil, plain)
 	} else {
-		e, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-		fr.payload, fr.flags = e.EncodeAll(plain, nil), fr.flags&^3|2
-		e.Close()
+		fr.payload, fr.flags = packer().EncodeAll(plain, nil), fr.flags&^3|2
 	}
 	if s.next()%2 == 0 {
 		fr.raw = s.number32(fr.raw)
 	}
 }
+
+var packer = sync.OnceValue(func() *zstd.Encoder {
+	e, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(64<<10))
+	return e
+})
 
 // tail is what a file has behind its frames.
 func (st *store) tail(s *script) {

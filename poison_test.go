@@ -3,6 +3,7 @@ package forebay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 	"testing"
 	"time"
@@ -38,4 +39,51 @@ func TestTransactionEndsBehindAPoison(t *testing.T) {
 	require.ErrorIs(t, err, ErrPoisoned)
 	require.ErrorIs(t, err, syscall.EIO)
 	require.ErrorIs(t, db.Close(), syscall.EIO)
+}
+
+// TestFailedDirectorySyncPoisons: when the sync of a directory has failed, no
+// later one proves anything, and so there is no next log file, and no checkpoint,
+// until the store is opened again. It says so: that it is full would be a promise
+// that it goes on by itself.
+func TestFailedDirectorySyncPoisons(t *testing.T) {
+	for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
+		t.Run("log/"+cause.Error(), func(t *testing.T) {
+			mem := vfs.NewMem()
+			in := vfs.NewInjector(mem)
+			o := &Options{FS: in, MarkDelay: -1, LogFileSize: 16 << 10}
+			db := open(t, o)
+			in.Add(vfs.Rule{Call: vfs.CallSyncDir, Err: cause}) // once
+			n := 0
+			var err error
+			for ; err == nil && n < 100; n++ {
+				err = db.Put(fmt.Appendf(nil, "%d", n), make([]byte, 1000))
+			}
+			require.ErrorIs(t, err, ErrPoisoned)
+			require.NotErrorIs(t, err, ErrFull)
+			require.ErrorIs(t, err, cause)
+			require.ErrorIs(t, db.Put([]byte("k"), nil), ErrPoisoned)
+			require.Error(t, db.Close())
+			db = open(t, o)
+			require.Len(t, contents(t, db), n-1)
+			require.NoError(t, db.Put([]byte("k"), nil))
+			require.NoError(t, db.Close())
+		})
+		t.Run("checkpoint/"+cause.Error(), func(t *testing.T) {
+			in := vfs.NewInjector(vfs.NewMem())
+			o := &Options{FS: in, MarkDelay: -1}
+			db := open(t, o)
+			require.NoError(t, db.Put([]byte("k"), nil))
+			in.Add(vfs.Rule{Call: vfs.CallSyncDir, Err: cause}) // once
+			require.ErrorIs(t, db.Checkpoint(context.Background()), cause)
+			require.ErrorIs(t, db.Checkpoint(context.Background()), ErrPoisoned)
+			require.ErrorIs(t, db.Put([]byte("l"), nil), ErrPoisoned)
+			_, err := db.Get([]byte("k"))
+			require.NoError(t, err)
+			require.Error(t, db.Close())
+			db = open(t, o)
+			require.Len(t, contents(t, db), 1)
+			require.NoError(t, db.Checkpoint(context.Background()))
+			require.NoError(t, db.Close())
+		})
+	}
 }

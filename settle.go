@@ -2,6 +2,7 @@ package forebay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
 	"github.com/forebaydb/forebay/memtable"
+	"github.com/forebaydb/forebay/vfs"
 )
 
 // maxFrozen is how many frozen memtables may wait before writers do. The pacer
@@ -195,8 +197,11 @@ func (db *DB) settleOne(ctx context.Context) error {
 	err := db.settleTable(ctx, old)
 	if err != nil {
 		db.event(Event{Kind: EventCheckpoint, Err: err, LSN: old.high})
+		// Nothing can be settled any more:
 		if merr := db.man.Err(); merr != nil {
-			db.log.Poison(merr) // nothing can be settled any more
+			db.log.Poison(merr)
+		} else if errors.Is(err, vfs.ErrDirSync) {
+			db.log.Poison(err)
 		}
 		return err
 	}

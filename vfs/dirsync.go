@@ -1,10 +1,16 @@
 package vfs
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
 )
+
+// ErrDirSync is wrapped, beside its cause, by the error of each SyncDir of
+// StickyDirSync that fails: the directory is synced no more until it is opened
+// anew.
+var ErrDirSync = errors.New("vfs: a sync of this directory failed, now or before")
 
 // StickyDirSync returns fsys with directory syncs that fail for good: after one
 // SyncDir of a directory has failed, all later ones of it fail too, and they
@@ -26,10 +32,11 @@ func (s *stickyDirs) SyncDir(dir string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.failed[dir]; err != nil {
-		return fmt.Errorf("an earlier sync of this directory failed: %w", err)
+		return err
 	}
 	err := s.FS.SyncDir(dir)
 	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrDirSync, err)
 		s.failed[dir] = err
 	}
 	return err

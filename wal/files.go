@@ -38,6 +38,10 @@ func (l *Log) nextFile(records int64) (*logFile, error) {
 	need := frame.GroupSize(records+frame.LinkSize, align) + frame.FrameOverhead + 2*frame.BlockAlign
 	need += reserve(need+align, align)
 	lf, err := l.takeFile(need)
+	if errors.Is(err, vfs.ErrDirSync) { // there will be none until the log is opened again
+		l.poisonWith(err)
+		return nil, l.Err()
+	}
 	if errors.Is(err, syscall.ENOSPC) && !errors.Is(err, ErrFull) {
 		return nil, fmt.Errorf("%w: no next log file: %w", ErrFull, err)
 	}

@@ -289,7 +289,7 @@ func (x *explorer) writeMore(st *store, s *state, n uint64) (kind, detail string
 	if st.numbered != nil && lsn != n+1 {
 		return "LSN jumps", fmt.Sprintf("opened at %d, the next commit is %d", n, lsn)
 	}
-	disk := s.disk.PowerCutSeed(x.dice.Uint64(), x.w.Model)
+	disk := x.powerCut(s.disk)
 	s.disk = before // goes on without that commit
 	more := s.hist.with(n, op, sum)
 	again, m, err := x.open(x.under(disk), x.settings(s, true), more, n+1, n+1)
@@ -307,6 +307,26 @@ func (x *explorer) writeMore(st *store, s *state, n uint64) (kind, detail string
 	return "", ""
 }
 
+// powerCut cuts the power with fates by chance.
+func (x *explorer) powerCut(disk *vfs.Mem) *vfs.Mem {
+	seed := x.dice.Uint64()
+	if x.filter == nil {
+		return disk.PowerCutSeed(seed, x.w.Model)
+	}
+	units, rng := disk.Unsynced(), rand.New(rand.NewPCG(seed, 0))
+	f := make([]vfs.Fate, len(units))
+	for range 20 {
+		if g := draw(units, x.w.Model, rng); x.filter(units, g) {
+			f = g
+			break
+		}
+		for i := range f {
+			f[i] = vfs.Kept
+		}
+	}
+	return disk.PowerCut(func(i int, _ vfs.Unit) vfs.Fate { return f[i] })
+}
+
 // with returns the history of the first n commits and one more, after which the
 // hash is sum.
 func (h *history) with(n uint64, op Op, sum uint64) *history {
@@ -319,7 +339,7 @@ func (h *history) with(n uint64, op Op, sum uint64) *history {
 // recoverAgain checks that recovery changes nothing the second time: the
 // process was killed right after the first, and the power was cut.
 func (x *explorer) recoverAgain(s *state, n uint64) (kind, detail string) {
-	for _, disk := range []*vfs.Mem{s.disk, s.disk.PowerCutSeed(x.dice.Uint64(), x.w.Model)} {
+	for _, disk := range []*vfs.Mem{s.disk, x.powerCut(s.disk)} {
 		st, last, err := x.open(x.under(disk), x.settings(s, true), s.hist, n, n)
 		if err != nil {
 			return "second open fails", err.Error()

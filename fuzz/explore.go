@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 
 	"github.com/forebaydb/forebay/vfs"
@@ -24,6 +25,9 @@ const (
 	// One state in deeperEvery that a crash inside a recovery has left has its own
 	// recovery cut, up to maxDepth crashes in a row.
 	deeperEvery, maxDepth = 64, 3
+	// restTurns is how often others are given a turn before the engine is thought
+	// to be at rest.
+	restTurns = 100
 )
 
 // explorer explores workloads, one at a time.
@@ -64,9 +68,19 @@ func (x *explorer) under(m *vfs.Mem) vfs.FS {
 	return fsys
 }
 
-func (x *explorer) quiesce() {
+// quiesce waits until the engine is at rest: in a bubble that is known; else it
+// has had many turns and done nothing to the disk.
+func (x *explorer) quiesce(disk *vfs.Mem) {
 	if x.quiet {
 		x.cfg.Settle()
+		return
+	}
+	_, last := disk.OrderedCuts()
+	for same := 0; same < restTurns; same++ {
+		runtime.Gosched()
+		if _, seq := disk.OrderedCuts(); seq != last {
+			last, same = seq, 0
+		}
 	}
 }
 

@@ -157,7 +157,7 @@ func (r *recorder) live(l *life, redo []commit) bool {
 		}
 	}
 	for i := skip; i < len(l.steps) && err == nil; i++ {
-		r.x.quiesce()
+		r.x.quiesce(r.disk)
 		r.begins()
 		if l.steps[i].kind == stepReopen {
 			if err = r.closeStore(st); err == nil {
@@ -166,11 +166,11 @@ func (r *recorder) live(l *life, redo []commit) bool {
 			continue
 		}
 		if err = r.step(st, &l.steps[i]); err == nil {
-			r.x.quiesce()
+			r.x.quiesce(r.disk)
 			r.note(st, &l.steps[i])
 		}
 	}
-	r.x.quiesce()
+	r.x.quiesce(r.disk)
 	r.ends()
 	if err == nil {
 		err = r.verify(st)

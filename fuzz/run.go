@@ -45,6 +45,10 @@ type Config struct {
 	// in the background at the same moment. Both or neither.
 	Bubble func(f func())
 	Settle func()
+	// ShrinkFor bounds the time in which the first violation of each kind is made
+	// smaller, and the property is looked for that would have prevented it; 0: 10
+	// s, negative: neither is done.
+	ShrinkFor time.Duration
 	// Progress, if not nil, is called about once in Every.
 	Progress func(Report)
 	Every    time.Duration
@@ -92,6 +96,14 @@ type Violation struct {
 	// see Shrink.
 	Small    *Violation
 	Property string
+}
+
+// Smallest is Small, or the violation itself where there is none.
+func (v *Violation) Smallest() *Violation {
+	if v.Small != nil {
+		return v.Small
+	}
+	return v
 }
 
 // String is the violation in a few lines, the first of which replays it.
@@ -228,7 +240,9 @@ func run(ctx context.Context, cfg *Config) Report {
 	stop := reporter(cfg, report)
 	wg.Wait()
 	stop()
-	return report()
+	out := report()
+	shrinkAll(context.WithoutCancel(ctx), cfg, out.Violations)
+	return out
 }
 
 // reporter calls cfg.Progress now and then until stop is called.

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -79,12 +80,13 @@ func TestLyingDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := bubbled(t)
 			cfg.Disk = func(fsys vfs.FS) vfs.FS { l := l; l.FS = fsys; return l }
-			cfg.States, cfg.PerWorkload, cfg.MaxViolations, cfg.Seed = 10000, 200, 1, 7
+			cfg.States, cfg.PerWorkload, cfg.MaxViolations, cfg.Seed, cfg.ShrinkFor = 10000, 200, 1, 7, 3*time.Second
 			cfg.Modes, cfg.Workers = []bool{false}, 1
 			rep, err := Run(context.Background(), cfg)
 			require.NoError(t, err)
 			require.NotEmpty(t, rep.Violations, "nothing found in %d states", rep.States)
 			t.Logf("found after %d states of %d workloads: %s", rep.States, rep.Workloads, rep.Violations[0])
+			require.NotEmpty(t, rep.Violations[0].Smallest().Property)
 			// The replay id makes it again.
 			v := rep.Violations[0]
 			again, err := Replay(context.Background(), cfg, v.Replay)

@@ -164,6 +164,7 @@ func Exhaust(ctx context.Context, cfg Config, bound Bound) (Report, Covered, err
 		}
 	}
 	s.rep.Seconds = time.Since(start).Seconds()
+	shrinkAll(context.WithoutCancel(ctx), &cfg, s.rep.Violations)
 	return s.rep, cov, nil
 }
 

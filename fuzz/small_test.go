@@ -12,15 +12,19 @@ import (
 )
 
 var (
-	flagOps    = flag.Int("fuzz.ops", 0, "operations of the workloads that TestExhaust explores; 0: a short run")
-	flagUnits  = flag.Int("fuzz.units", 0, "unsynced units of which TestExhaust makes all subsets; 0: the default")
-	flagDepth2 = flag.Int("fuzz.depth2", 0, "operations of the workloads of which TestExhaust cuts every recovery")
+	flagOps      = flag.Int("fuzz.ops", 0, "operations of the workloads that TestExhaust explores; 0: a short run")
+	flagUnits    = flag.Int("fuzz.units", 0, "unsynced units of which TestExhaust makes all subsets; 0: the default")
+	flagNoBubble = flag.Bool("fuzz.nobubble", false, "explore without testing/synctest, as the command does")
+	flagDepth2   = flag.Int("fuzz.depth2", 0, "operations of the workloads of which TestExhaust cuts every recovery")
 )
 
 // TestExhaust explores every workload of up to two operations, or as many as the
 // flags say.
 func TestExhaust(t *testing.T) {
 	cfg := bubbled(t)
+	if *flagNoBubble {
+		cfg = Config{}
+	}
 	cfg.Budget, cfg.Workers = *flagBudget, *flagWorkers
 	bound := Bound{Ops: 2, Units: *flagUnits, Depth2: *flagDepth2}
 	switch {

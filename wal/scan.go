@@ -445,6 +445,17 @@ func (s *scan) frame(fr *frame.Frame, limit LSN, sp *span) error {
 // or has no successor.
 func (s *scan) broken() bool { return s.end != nil }
 
+// goesOn is the path of the file in which the history should have begun, as far as
+// that is known: the first one listed that may hold it.
+func (s *scan) goesOn() string {
+	for _, l := range s.files {
+		if !l.meta.Retained && l.meta.Number > s.pos.File {
+			return l.path
+		}
+	}
+	return s.dir
+}
+
 // judge searches for proofs behind the end and gives the verdict.
 func (s *scan) judge() error {
 	s.rep.Last, s.rep.Floor = s.pos.LSN, s.state.Floor.LSN
@@ -475,7 +486,7 @@ func (s *scan) judge() error {
 		}
 		e := &CorruptionError{File: s.rep.File, Offset: s.rep.Offset, Reason: fmt.Sprintf("record %d was durable (proven through %d) and does not verify: %s", s.pos.LSN+1, s.durable, s.rep.Reason)}
 		if e.File == "" {
-			e.File, e.Offset = s.dir, -1
+			e.File, e.Offset = s.goesOn(), -1
 		}
 		if s.rep.Reason == "" {
 			e.Reason = fmt.Sprintf("record %d was durable (proven through %d) and is missing", s.pos.LSN+1, s.durable)

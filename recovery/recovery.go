@@ -141,10 +141,12 @@ func (s *Store) inspect(cfg *Config) error {
 	if err := s.openSegments(cfg); err != nil {
 		return err
 	}
-	opts := s.logOptions(cfg)
-	var err error
+	opts, by, err := s.logOptions(cfg)
+	if err != nil {
+		return err
+	}
 	s.Report.Recovery, err = wal.Inspect(cfg.LogDir, &opts)
-	return err
+	return by.blame(err, cfg.LogDir)
 }
 
 // load reads the manifest and refuses a directory that lost it.
@@ -172,20 +174,27 @@ func (s *Store) openRest(cfg *Config) error {
 	if err := s.openSegments(cfg); err != nil {
 		return err
 	}
-	opts := s.logOptions(cfg)
+	opts, by, err := s.logOptions(cfg)
+	if err != nil {
+		return err
+	}
 	opts.BeforeChange = func() error { return s.Manifest.Writable(cfg.FS, cfg.Dir, cfg.Rand) }
-	var err error
 	s.Log, err = wal.Open(cfg.LogDir, &opts)
-	return err
+	return by.blame(err, cfg.LogDir)
 }
 
-func (s *Store) logOptions(cfg *Config) wal.Options {
+func (s *Store) logOptions(cfg *Config) (wal.Options, stray, error) {
 	opts := cfg.Log
 	from := s.Manifest.State().ReplayStart
 	opts.FS, opts.Catalog, opts.Rand = cfg.FS, s.Manifest, cfg.Rand
 	if from > 0 {
 		opts.Proven = from - 1
 	}
+	by, err := s.strays(cfg, opts.Proven)
+	if err != nil {
+		return opts, by, err
+	}
+	opts.Proven = max(opts.Proven, by.last)
 	opts.OnRecord = func(lsn wal.LSN, _ uint64, rec []byte) error {
 		if lsn < from {
 			return nil
@@ -200,7 +209,7 @@ func (s *Store) logOptions(cfg *Config) wal.Options {
 		}
 		return nil
 	}
-	return opts
+	return opts, by, nil
 }
 
 // openSegments opens every segment that the manifest lists.

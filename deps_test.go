@@ -33,6 +33,7 @@ type room struct {
 // and a line in the map of README.md.
 var rooms = []room{
 	{dir: "fuzz/adversary"}, // tests alone
+	{dir: "fuzz/damage", imports: []string{".", "vfs"}, adapter: "forebay.go"},
 	{dir: "fuzz", imports: []string{".", "vfs"}, outside: []string{modXXHash}, adapter: "forebay.go"},
 	{dir: ".", imports: []string{"checkpoint", "commit", "compaction", "internal/base", "internal/batch", "internal/cache", "internal/keyspace", "internal/merge", "internal/rangedel", "manifest", "memtable", "recovery", "segment", "vfs", "wal"}},
 	{dir: "check", imports: []string{"compaction", "internal/base", "internal/batch", "internal/editlog", "internal/merge", "internal/rangedel", "manifest", "memtable", "segment", "vfs", "wal", "wal/frame"}},

@@ -403,6 +403,11 @@ func (w *Writer) make(name string, size int64) (vfs.File, error) {
 	path := filepath.Join(w.dir, name)
 	f, err := w.fsys.Create(path, vfs.ReadWrite)
 	if err != nil {
+		// The file may be there all the same, and in the way of the next attempt.
+		if _, serr := w.fsys.Stat(path); serr == nil {
+			w.highest++
+			w.old = append(w.old, name)
+		}
 		return nil, err
 	}
 	w.highest++

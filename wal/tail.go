@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/forebaydb/forebay/internal/editlog"
 	"github.com/forebaydb/forebay/vfs"
@@ -38,8 +39,12 @@ type Tail struct {
 	seen span // a copy of *sp, of when its file was opened or read last
 	f    vfs.File
 	r    frame.Reader
-	recs [][]byte // records of fr that are still to be returned
-	from int
+	// start is where the file's frames begin; sought says that r does not come
+	// from there, but from a place that the index named.
+	start  int64
+	sought bool
+	recs   [][]byte // records of fr that are still to be returned
+	from   int
 }
 
 // NewTail returns a reader of the records behind from. ErrDiverged says that
@@ -257,10 +262,18 @@ func (t *Tail) fill() error {
 		if err != nil {
 			return err
 		}
-		if end != nil {
-			if retried {
-				return &CorruptionError{File: join(t.l.dir, FileName(t.seen.meta.Number)), Offset: end.Offset, Reason: fmt.Sprintf("record %d is durable and does not verify: %s", t.at.LSN+1, end.Reason)}
-			}
+		missing := end == nil && fr.Kind == frame.KindData && fr.First > t.at.LSN+1
+		switch {
+		case t.sought && (end != nil || missing):
+			// The index lies, or what follows its place does not verify: the whole
+			// file says which.
+			t.sought = false
+			t.r.SeekTo(t.start)
+		case missing:
+			return t.damaged(fr.Offset, "the file goes on with "+strconv.FormatUint(fr.First, 10))
+		case end != nil && retried:
+			return t.damaged(end.Offset, end.Reason)
+		case end != nil:
 			// What was read ahead may be older than what is durable now.
 			retried = true
 			size, err := t.f.Size()
@@ -268,13 +281,15 @@ func (t *Tail) fill() error {
 				return err
 			}
 			t.r.Limit(size)
-			continue
+		case fr.Kind == frame.KindData && fr.Next() > t.at.LSN+1:
+			t.sought = false
+			return t.take(fr)
 		}
-		if fr.Kind != frame.KindData || fr.Next() <= t.at.LSN+1 {
-			continue
-		}
-		return t.take(fr)
 	}
+}
+
+func (t *Tail) damaged(off int64, reason string) error {
+	return &CorruptionError{File: join(t.l.dir, FileName(t.seen.meta.Number)), Offset: off, Reason: fmt.Sprintf("record %d is durable and does not verify: %s", t.at.LSN+1, reason)}
 }
 
 // take copies the wanted records of a frame; none when the history was cut.
@@ -320,7 +335,7 @@ func (t *Tail) openFile() error {
 		}
 		return err
 	}
-	t.f = f
+	t.f, t.start, t.sought = f, head.Start(), false
 	t.r.Reset(f, size, head)
 	if t.seen.index == 0 {
 		return nil
@@ -339,7 +354,8 @@ func (t *Tail) openFile() error {
 		return nil
 	}
 	for _, e := range entries {
-		if e.LSN <= t.at.LSN+1 {
+		if e.LSN <= t.at.LSN+1 && e.Offset >= t.start {
+			t.sought = true
 			t.r.SeekTo(e.Offset)
 		}
 	}

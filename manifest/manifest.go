@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -331,19 +332,52 @@ type Manifest struct {
 // Load reads the manifest in dir and writes nothing. ErrNone: there is none;
 // then the result, which is not nil, tells what files were seen.
 func Load(fsys vfs.FS, dir string) (*Manifest, error) {
-	m := &Manifest{}
+	var all load
 	loaded, err := editlog.Load(fsys, dir, kind, func(_ uint64, b []byte) error {
 		e, err := DecodeEdit(b)
 		if err == nil {
-			m.state.Apply(e)
+			all.apply(e)
 		}
 		return err
 	})
 	if loaded == nil {
 		return nil, err
 	}
-	m.loaded, m.store = loaded, loaded.Store
-	return m, err
+	return &Manifest{loaded: loaded, store: loaded.Store, state: all.state()}, err
+}
+
+// load is base.LogLoad for a whole State.
+type load struct {
+	rest State
+	log  base.LogLoad
+	segs map[uint64]Segment
+}
+
+func (l *load) apply(e *Edit) {
+	if l.segs == nil {
+		l.segs = map[uint64]Segment{}
+	}
+	rest := Edit{ReplayStart: e.ReplayStart, LastSegment: e.LastSegment}
+	for _, g := range e.Add {
+		l.segs[g.Number] = g
+		rest.LastSegment = max(rest.LastSegment, g.Number)
+	}
+	for _, n := range e.Remove {
+		delete(l.segs, n)
+	}
+	if e.Log != nil {
+		l.log.Apply(e.Log)
+	}
+	l.rest.Apply(&rest)
+}
+
+func (l *load) state() State {
+	s := l.rest
+	s.Log = l.log.State()
+	for _, n := range slices.Sorted(maps.Keys(l.segs)) {
+		s.Segments = append(s.Segments, l.segs[n])
+	}
+	return s
 }
 
 // Writable readies what Load returned for edits; for a store without a

@@ -57,19 +57,18 @@ type fileCatalog struct {
 }
 
 func loadCatalog(fsys vfs.FS, dir string) (*fileCatalog, *editlog.Loaded, error) {
-	c := &fileCatalog{}
+	var all base.LogLoad
 	loaded, err := editlog.Load(fsys, dir, catalogKind, func(_ uint64, b []byte) error {
 		e, err := base.DecodeLogEdit(b)
 		if err == nil {
-			c.state.Apply(e)
+			all.Apply(e)
 		}
 		return err
 	})
 	if err != nil && !errors.Is(err, editlog.ErrNone) {
 		return nil, nil, err
 	}
-	c.store = loaded.Store
-	return c, loaded, err
+	return &fileCatalog{store: loaded.Store, state: all.State()}, loaded, err
 }
 
 // openCatalog loads the catalog in dir, or thinks of a new one, and writes

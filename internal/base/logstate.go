@@ -99,6 +99,40 @@ func (s *LogState) Apply(e *LogEdit) {
 	}
 }
 
+// LogLoad collects edits into a state. It takes time and memory in proportion to
+// them, whatever they say and in whatever order: who loads a file does not know
+// who made it.
+type LogLoad struct {
+	state LogState
+	files map[uint64]LogFile
+}
+
+// Apply changes what was collected by an edit.
+func (l *LogLoad) Apply(e *LogEdit) {
+	if l.files == nil {
+		l.files = map[uint64]LogFile{}
+	}
+	rest := *e
+	rest.Put, rest.Remove = nil, nil
+	for _, f := range e.Put {
+		l.files[f.Number] = f
+		rest.Epoch, rest.Number = max(rest.Epoch, f.Epoch), max(rest.Number, f.Number)
+	}
+	for _, n := range e.Remove {
+		delete(l.files, n)
+	}
+	l.state.Apply(&rest)
+}
+
+// State returns what the edits come to.
+func (l *LogLoad) State() LogState {
+	s := l.state
+	for _, n := range slices.Sorted(maps.Keys(l.files)) {
+		s.Files = append(s.Files, l.files[n])
+	}
+	return s
+}
+
 // Check says which rule the state breaks that every state keeps which a log has
 // made. What verifies and breaks one was made by somebody else.
 func (s *LogState) Check() error {

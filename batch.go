@@ -217,6 +217,8 @@ type Commit struct {
 }
 
 // Submit orders a commit and does not wait for its level. The batch is copied.
+// Where more than some megabytes of commits wait already, because the disk hangs,
+// say, it waits until they are being written.
 // Commits have the order of their Submit and Apply calls. Errors as for Apply.
 func (db *DB) Submit(b *Batch, level Level) (*Commit, error) {
 	guard, err := b.guard(db)

@@ -54,11 +54,17 @@ type group struct {
 	done  chan struct{} // closed when all are done; nil: nobody waits
 	lead  chan struct{} // tells the first request's goroutine to lead
 	async bool          // the first request's goroutine does not wait
+	bytes int64         // of its records
+	full  chan struct{} // closed when nobody can join any more; nil: nobody waits for that
 }
 
 // maxGroup bounds the bytes that one write may have, unless one request has
 // more.
 const maxGroup = 4 << 20
+
+// maxQueue bounds the bytes of records that wait behind the group that is being
+// written: with so many Submit waits, too.
+const maxQueue = 4 * maxGroup
 
 // flushAt is the number of Buffered bytes that are collected before a write.
 const flushAt = 256 << 10
@@ -75,7 +81,8 @@ func (l *Log) Commit(r *Request) error {
 
 // Submit orders the request and does not wait; Wait does. The LSN is known
 // when Wait has returned nil. Requests are ordered as their Submit and Commit
-// calls are.
+// calls are. Where more than some megabytes of records wait already, because
+// the disk hangs, say, Submit first waits until they are being written.
 func (l *Log) Submit(r *Request) error {
 	if err := check(r); err != nil {
 		return err
@@ -152,6 +159,9 @@ func (l *Log) exec(fn func() error) error { return l.do(&Request{fn: fn}) }
 func (l *Log) enqueue(r *Request, async bool) (g *group, lead, first bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for async && len(r.Records) > 0 && l.open != nil && l.open.bytes >= maxQueue {
+		l.waitRoom()
+	}
 	if l.closed {
 		return nil, false, false, ErrClosed
 	}
@@ -171,8 +181,23 @@ func (l *Log) enqueue(r *Request, async bool) (g *group, lead, first bool, err e
 		l.open = &group{done: make(chan struct{}), lead: make(chan struct{}, 1), async: async, reqs: make([]*Request, 0, 16)}
 	}
 	l.open.reqs = append(l.open.reqs, r)
+	for i := range r.Records {
+		l.open.bytes += int64(len(r.Records[i].Data))
+	}
 	r.g = l.open
 	return l.open, false, len(l.open.reqs) == 1, nil
+}
+
+// waitRoom waits until the open group has a leader. mu is held, but not
+// meanwhile.
+func (l *Log) waitRoom() {
+	g := l.open
+	if g.full == nil {
+		g.full = make(chan struct{})
+	}
+	l.mu.Unlock()
+	<-g.full
+	l.mu.Lock()
 }
 
 // lead commits a group that nobody can join any more, and hands leadership on.
@@ -204,6 +229,9 @@ func (l *Log) leadOpen(g *group) {
 	l.hold(g)
 	l.mu.Lock()
 	l.open = nil
+	if g.full != nil {
+		close(g.full)
+	}
 	l.mu.Unlock()
 	l.lead(g)
 }

@@ -349,13 +349,18 @@ func (b *bulkBatch) meets(rd *Reads) bool {
 
 // heat notes that a key is contended.
 func (t *tracker) heat(hash uint64) {
-	t.hot[hash&255].Store(hash>>24<<24 | uint64(time.Now().UnixMilli())&(1<<24-1))
+	t.hot[hash&255].Store(hash>>24<<24 | millis()&(1<<24-1))
 }
 
 func (t *tracker) isHot(hash uint64) bool {
 	w := t.hot[hash&255].Load()
-	return w>>24 == hash>>24 && (uint64(time.Now().UnixMilli())-w)&(1<<24-1) < hotFor
+	return w>>24 == hash>>24 && (millis()-w)&(1<<24-1) < hotFor
 }
+
+var began = time.Now()
+
+// millis is a clock in milliseconds that does not jump.
+func millis() uint64 { return uint64(time.Since(began).Milliseconds()) }
 
 // refuse says of a commit whose outcome is pending that it will never be
 // admitted.

@@ -28,8 +28,10 @@ type Pacer struct {
 
 	// interval is the time that a mebibyte takes, in ns; 0: as fast as you can.
 	interval atomic.Int64
-	// next is when the next byte may go, as the ns since the epoch of the clock.
-	next atomic.Int64
+	// next is when the next byte may go, in ns since began: that is not the wall
+	// clock's time, which may jump.
+	next  atomic.Int64
+	began time.Time
 
 	mu       sync.Mutex // guards all that follows
 	state    Backlog
@@ -97,8 +99,13 @@ type Backlog struct {
 
 // NewPacer returns a Pacer that lets everybody go.
 func NewPacer(o PacerOptions) *Pacer {
-	return &Pacer{o: o.withDefaults(), relation: 1}
+	p := &Pacer{o: o.withDefaults(), relation: 1, began: time.Now()}
+	p.next.Store(longAgo)
+	return p
 }
+
+// longAgo is before all times of Pacer.next.
+const longAgo = math.MinInt64 / 2
 
 const (
 	// slack is how far writers may run ahead of their rate without a sleep,
@@ -143,7 +150,7 @@ func (p *Pacer) Admit(n int64, now time.Time) time.Duration {
 	if interval == 0 {
 		return 0
 	}
-	at := now.UnixNano()
+	at := int64(now.Sub(p.began))
 	cost := int64(float64(n) * float64(interval) / (1 << 20))
 	for {
 		next := p.next.Load()
@@ -262,7 +269,7 @@ func (p *Pacer) set() {
 		p.drain.rate(firstDrain)/p.relation*factor(p.settled(), p.o.Free*float64(p.o.Level0), float64(p.o.Level0), p.o.Floor))
 	if math.IsInf(rate, 1) {
 		if p.interval.Swap(0) != 0 {
-			p.next.Store(0) // old reservations bind nobody who comes later
+			p.next.Store(longAgo) // old reservations bind nobody who comes later
 		}
 		return
 	}

@@ -49,6 +49,20 @@ func (Forebay) Abilities() Abilities {
 	return Abilities{Batches: true, Ranges: true, Levels: true, Writers: true, Settings: true}
 }
 
+// Failure is FailureTeller.Failure.
+func (Forebay) Failure(err error) Failure {
+	var damage *forebay.CorruptionError
+	switch {
+	case errors.As(err, &damage), errors.Is(err, forebay.ErrClosed), errors.Is(err, forebay.ErrLocked), errors.Is(err, forebay.ErrNotFound):
+		return Improper
+	case errors.Is(err, forebay.ErrUnknown):
+		return Unknown
+	case errors.Is(err, forebay.ErrPoisoned):
+		return Poisoned
+	}
+	return Refused
+}
+
 // Open is Engine.Open.
 func (e Forebay) Open(fsys vfs.FS, s Settings) (Store, error) {
 	dir := s.Dir
@@ -254,18 +268,21 @@ func (s *forebayStore) Apply(ops []Op, l Level) (uint64, error) {
 	if err != nil {
 		return 0, noSpace(err)
 	}
-	return s.lsnOf(ops)
+	return s.lsnOf(ops), nil
 }
 
 // lsnOf returns the LSN of a commit that has returned: an entry knows that of
 // its own.
-func (s *forebayStore) lsnOf(ops []Op) (uint64, error) {
+func (s *forebayStore) lsnOf(ops []Op) uint64 {
 	if op := ops[0]; op.Kind == Put && op.Space == 0 {
 		for e, err := range s.db.Range(op.Key, append(op.Key[:len(op.Key):len(op.Key)], 0)) {
-			return e.LSN, err
+			if err != nil { // of a disk that cannot be read: the commit is there
+				break
+			}
+			return e.LSN
 		}
 	}
-	return s.db.LastLSN(), nil
+	return s.db.LastLSN()
 }
 
 func (s *forebayStore) Submit(ops []Op, l Level) (func() (uint64, error), error) {
@@ -307,7 +324,7 @@ func (s *forebayStore) Update(ops []Op, l Level) (lsn uint64, seen map[string]st
 		return nil
 	})
 	if err == nil {
-		lsn, err = s.lsnOf(ops)
+		lsn = s.lsnOf(ops)
 	}
 	return lsn, seen, err
 }

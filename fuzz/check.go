@@ -109,6 +109,9 @@ func (x *explorer) judge(s *state) bool {
 	if kind == "" {
 		return true
 	}
+	if x.want != "" && kind != x.want {
+		return false
+	}
 	v := &Violation{Kind: kind, Clause: clauseOf(kind), Detail: detail, Replay: replayID(x.w, s.crashes...), Workload: x.w.String(), Disk: disk}
 	x.out = append(x.out, v)
 	x.shared.violations.Add(1)

@@ -46,6 +46,8 @@ type explorer struct {
 	// filter, if not nil, says which fates a file system is still allowed.
 	filter func([]vfs.Unit, []vfs.Fate) bool
 
+	want string // the only kind of violation that is looked for; "": any
+
 	w     *Workload
 	did   features            // before the cut
 	seen  map[uint64]struct{} // fates
@@ -287,16 +289,15 @@ func (x *explorer) second(s *state, i int, snap *vfs.Mem, b bounds) {
 		return
 	}
 	units := snap.Unsynced()
-	lost := make([]vfs.Fate, len(units))
-	try(legal(units, x.w.Model, lost))
-	for range 3 {
-		f := draw(units, x.w.Model, x.rng)
+	f := legal(units, x.w.Model, make([]vfs.Fate, len(units)))
+	for range 4 {
+		if x.filter == nil || x.filter(units, f) {
+			try(f)
+		}
+		f = draw(units, x.w.Model, x.rng)
 		if x.w.Model == vfs.Ordered {
 			first, last := snap.OrderedCuts()
 			f = through(units, first+x.rng.Uint64N(last-first+1))
-		}
-		if x.filter == nil || x.filter(units, f) {
-			try(f)
 		}
 	}
 }

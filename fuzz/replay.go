@@ -113,6 +113,9 @@ func parseID(id string, p powers) (w *Workload, crashes []crash, err error) {
 	return w, crashes, nil
 }
 
+// sure is how often a state is judged before it is believed to be as promised.
+const sure = 3
+
 // Replay makes the workload of a violation again and checks the one state, or
 // all states where the id names none (cfg.PerWorkload bounds them then). What an
 // engine does in the background can fall elsewhere than it did, so that the state
@@ -138,7 +141,7 @@ func Replay(ctx context.Context, cfg Config, id string) (Report, error) {
 		}
 		return rep, nil
 	}
-	for try := 0; try < 1000 && ctx.Err() == nil; try++ {
+	for try := 0; try < 300 && ctx.Err() == nil; try++ {
 		x := newExplorer(ctx, &cfg, &shared{})
 		x.full, x.w = true, w
 		x.stats = Row{Model: w.Model, Align: w.Settings.Align, Workloads: 1}
@@ -150,7 +153,7 @@ func Replay(ctx context.Context, cfg Config, id string) (Report, error) {
 			}
 			x.judge(s)
 		}
-		if rep.add(x.stats, x.out); len(x.out) > 0 {
+		if rep.add(x.stats, x.out); len(x.out) > 0 || rep.States == sure {
 			break
 		}
 	}

@@ -82,16 +82,13 @@ type shrinker struct {
 // finds explores a workload, as it is read from its text, for the violation.
 func (s *shrinker) finds(w *Workload, filter func([]vfs.Unit, []vfs.Fate) bool) (*Workload, *Violation) {
 	w, err := ParseWorkload(w.String())
-	if err != nil {
+	if err != nil || w.Operations() == 0 {
 		return nil, nil
 	}
 	x := newExplorer(s.ctx, &s.cfg, &shared{most: 1})
-	x.filter = filter
-	x.explore(w, nil)
-	for _, v := range x.out {
-		if v.Kind == s.kind {
-			return w, v
-		}
+	x.filter, x.full, x.want = filter, true, s.kind
+	if x.explore(w, nil); len(x.out) > 0 && x.out[0].Kind == s.kind {
+		return w, x.out[0]
 	}
 	return w, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/forebaydb/forebay/cmd/forebay/inspect"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
+	"github.com/forebaydb/forebay/cmd/forebay/internal/crash"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/demo"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/shell"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/store"
@@ -34,7 +35,8 @@ Exit codes: 0 fine; 1 not found, damaged or failed; 2 wrong usage.`,
   forebay import /tmp/s ~/src
   forebay stats /tmp/s
   forebay shell /tmp/s
-  forebay check /tmp/s`,
+  forebay check /tmp/s
+  forebay crash run`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -46,6 +48,7 @@ Exit codes: 0 fine; 1 not found, damaged or failed; 2 wrong usage.`,
 	root.AddCommand(shell.Commands()...)
 	root.AddCommand(upkeep.Commands()...)
 	root.AddCommand(inspect.Commands()...)
+	root.AddCommand(crash.Commands()...)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Usage(err) })
 	strict(root)
 	return root

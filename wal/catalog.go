@@ -176,11 +176,6 @@ func (c *fileCatalog) EditLog(e *Edit) error {
 	return nil
 }
 
-func (c *fileCatalog) Err() error {
-	if c.w == nil {
-		return nil // read by Inspect
-	}
-	return c.w.Err()
-}
+func (c *fileCatalog) Err() error { return c.w.Err() }
 
 func (c *fileCatalog) close() error { return c.w.Close() }

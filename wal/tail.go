@@ -342,17 +342,11 @@ func (t *Tail) openFile() error {
 	}
 	t.r.SeekTo(t.seen.index)
 	fr, _, err := t.r.Next()
-	if err != nil {
-		return err
+	t.r.SeekTo(t.start)
+	if err != nil || fr == nil || fr.Kind != frame.KindIndex {
+		return err // a damaged index costs time alone
 	}
-	t.r.SeekTo(head.Start())
-	if fr == nil || fr.Kind != frame.KindIndex {
-		return nil // a damaged index costs time alone
-	}
-	entries, err := frame.DecodeIndex(fr.Payload)
-	if err != nil {
-		return nil
-	}
+	entries, _ := frame.DecodeIndex(fr.Payload) // it has verified
 	for _, e := range entries {
 		if e.LSN <= t.at.LSN+1 && e.Offset >= t.start {
 			t.sought = true

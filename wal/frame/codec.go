@@ -44,22 +44,17 @@ var zstdDecoder = sync.OnceValue(func() *zstd.Decoder {
 	return d
 })
 
-// compress compresses src into dst's memory, or returns nil when that saves
-// less than an eighth.
+// compress compresses src, which is no longer than a payload may be, into dst's
+// memory, or returns nil when that saves less than an eighth. c is not CodecNone.
 func (c Codec) compress(dst, src []byte) []byte {
 	var out []byte
-	switch c {
-	case CodecS2:
-		if n := s2.MaxEncodedLen(len(src)); n < 0 {
-			return nil
-		} else if cap(dst) < n {
+	if c == CodecS2 {
+		if n := s2.MaxEncodedLen(len(src)); cap(dst) < n {
 			dst = make([]byte, n)
 		}
 		out = s2.Encode(dst[:cap(dst)], src)
-	case CodecZstd:
+	} else {
 		out = zstdEncoder().EncodeAll(src, dst[:0])
-	default:
-		return nil
 	}
 	if len(out) > len(src)-len(src)/8 {
 		return nil
@@ -70,7 +65,8 @@ func (c Codec) compress(dst, src []byte) []byte {
 var errDecompress = errors.New("payload does not decompress")
 
 // decompress decompresses src, which must give exactly raw bytes, into dst's
-// memory. Nothing larger than raw is allocated.
+// memory. Nothing larger than raw is allocated. c is one that a header may name, and
+// not CodecNone.
 func (c Codec) decompress(dst, src []byte, raw int) ([]byte, error) {
 	if cap(dst) < raw {
 		dst = make([]byte, raw)
@@ -78,17 +74,14 @@ func (c Codec) decompress(dst, src []byte, raw int) ([]byte, error) {
 	dst = dst[:0]
 	var out []byte
 	var err error
-	switch c {
-	case CodecS2:
+	if c == CodecS2 {
 		n, lerr := s2.DecodedLen(src)
 		if lerr != nil || n != raw {
 			return nil, errDecompress
 		}
 		out, err = s2.Decode(dst[:raw], src)
-	case CodecZstd:
+	} else {
 		out, err = zstdDecoder().DecodeAll(src, dst[:0:raw]) // limited to raw bytes
-	default:
-		return nil, errDecompress
 	}
 	if err != nil || len(out) != raw {
 		return nil, errDecompress

@@ -2,6 +2,7 @@ package frame
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
@@ -338,5 +339,8 @@ func TestLimitsOfHeaders(t *testing.T) {
 		b[i] = 1
 		_, _, reason := decodeHeader(b[:], bind, 512)
 		require.Equal(t, "header hash does not match", reason)
+		binary.LittleEndian.PutUint64(b[48:], headerHash(b[:], bind, 512))
+		_, _, reason = decodeHeader(b[:], bind, 512)
+		require.Equal(t, "reserved bytes are not zero", reason)
 	}
 }

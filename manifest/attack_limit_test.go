@@ -40,6 +40,12 @@ func TestAttackSnapshotAboveARecord(t *testing.T) {
 		}
 		accepted += len(e.Add)
 	}
+	// A swap that makes nothing longer is taken, though both together would not fit.
+	swap := m.State().Segments
+	for i := range swap {
+		swap[i].Level = 5
+	}
+	require.NoError(t, m.Apply(&Edit{Add: swap[:len(swap)/2]}))
 	require.Error(t, m.EditLog(&base.LogEdit{Pin: map[string]base.LSN{string(make([]byte, maxState)): 1}}))
 	require.NoError(t, m.Err())
 	require.NoError(t, m.Close())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -97,6 +98,7 @@ func TestRandomStates(t *testing.T) {
 				require.Equal(t, store, m.StoreID())
 				same(t, want, m.State())
 				require.ErrorIs(t, m.Apply(&Edit{}), ErrReadOnly)
+				require.ErrorIs(t, m.Err(), ErrReadOnly)
 			}
 			require.NoError(t, m.Writable(mem, "db", &counting{byte(round)}))
 			store = m.StoreID()
@@ -344,4 +346,29 @@ func TestCheckRefusesWhatCannotBe(t *testing.T) {
 		change(s)
 		require.ErrorContains(t, s.Check(), want)
 	}
+}
+
+// TestNumbersThatAreUsedUp: behind the last segment number there is none.
+func TestNumbersThatAreUsedUp(t *testing.T) {
+	m, err := Load(vfs.NewMem(), "/")
+	require.ErrorIs(t, err, ErrNone)
+	m.SkipSegments(base.MaxFileNumber - 1)
+	require.Equal(t, uint64(base.MaxFileNumber), next(t, m))
+	_, err = m.NextSegment()
+	require.ErrorContains(t, err, "used up")
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, fs.ErrInvalid }
+
+// TestNoStoreID: without random bytes no manifest is made.
+func TestNoStoreID(t *testing.T) {
+	mem := vfs.NewMem()
+	m, err := Load(mem, "/")
+	require.ErrorIs(t, err, ErrNone)
+	require.ErrorIs(t, m.Writable(mem, "/", failing{}), fs.ErrInvalid)
+	names, err := mem.List("/")
+	require.NoError(t, err)
+	require.Empty(t, names)
 }

@@ -137,3 +137,31 @@ func FuzzLogEdit(f *testing.F) {
 		s.Apply(s.Snapshot())
 	})
 }
+
+// TestDamagedLogEdits: every way in which an edit can be none.
+func TestDamagedLogEdits(t *testing.T) {
+	endless := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	file := func(change func(v []uint64)) []byte {
+		v := []uint64{1, 2, 3, 0, 5, 6, 7, 8, 9, 10, 11}
+		change(v)
+		return appendField(nil, logTagFile, uvarints(v...))
+	}
+	for name, b := range map[string][]byte{
+		"a tag without end":         endless,
+		"a length without end":      append([]byte{logTagEpoch}, endless...),
+		"a length that is too long": {logTagEpoch, 2, 1},
+		"a number without end":      appendField(nil, logTagEpoch, endless),
+		"no number":                 appendField(nil, logTagEpoch, nil),
+		"something behind":          appendField(nil, logTagEpoch, []byte{1, 1}),
+		"tag 0":                     appendField(nil, 0, []byte{1}),
+		"tag 8":                     appendField(nil, 8, []byte{1}),
+		"half a floor":              appendField(nil, logTagFloor, uvarints(1, 2, 3)),
+		"an offset that is none":    file(func(v []uint64) { v[7] = 1<<62 + 1 }),
+		"an unknown flag":           file(func(v []uint64) { v[3] = 8 }),
+	} {
+		_, err := DecodeLogEdit(b)
+		require.ErrorIs(t, err, errEdit, name)
+	}
+	_, err := DecodeLogEdit(file(func([]uint64) {}))
+	require.NoError(t, err)
+}

@@ -3,6 +3,7 @@ package editlog
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"syscall"
 	"testing"
@@ -508,4 +509,78 @@ func TestProvenHasAName(t *testing.T) {
 	_, err := script(mem, func(int) {})
 	require.NoError(t, err)
 	require.Positive(t, proven)
+}
+
+// shrunk is a file that became shorter after its size was asked for.
+type shrunk struct {
+	vfs.File
+	to int64
+}
+
+func (f shrunk) ReadAt(p []byte, off int64) (int, error) {
+	if n := f.to - off; n < int64(len(p)) {
+		got, _ := f.File.ReadAt(p[:max(n, 0)], off)
+		return got, io.EOF
+	}
+	return f.File.ReadAt(p, off)
+}
+
+// TestFileThatShrinks: an end of file where there was none is an error of the disk,
+// not the end of the header.
+func TestFileThatShrinks(t *testing.T) {
+	mem := vfs.NewMem()
+	s, err := open(mem, 0)
+	require.NoError(t, err)
+	require.NoError(t, s.add("edit 1"))
+	f, err := mem.Open(s.w.Name(), vfs.ReadOnly)
+	require.NoError(t, err)
+	for _, to := range []int64{0, 1, frame.HeaderSize - 1} {
+		_, _, err = ReadHeader(shrunk{f, to}, "name")
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		require.NotErrorIs(t, err, frame.ErrNoHeader)
+	}
+	_, _, err = ReadHeader(shrunk{f, frame.HeaderSize}, "name")
+	require.NoError(t, err)
+}
+
+// TestEveryReadOfALoadFails: a read that fails is no end of the edits.
+func TestEveryReadOfALoadFails(t *testing.T) {
+	mem := vfs.NewMem()
+	s, err := open(mem, 0)
+	require.NoError(t, err)
+	for i := range 3 {
+		require.NoError(t, s.add(fmt.Sprintf("edit %d", i)+string(make([]byte, 300<<10)))) // more than a reader's window
+	}
+	require.NoError(t, mem.SetBytes("LIST-000009", []byte("left over")))
+	for _, call := range []vfs.Call{vfs.CallList, vfs.CallOpen, vfs.CallSize, vfs.CallRead} {
+		for k := 1; ; k++ {
+			in := vfs.NewInjector(mem)
+			rule := in.Add(vfs.Rule{Call: call, K: k, Err: syscall.EIO})
+			got, _, err := load(in)
+			if rule.Hits() == 0 {
+				require.NoError(t, err)
+				require.Equal(t, s.state, got)
+				require.True(t, call != vfs.CallRead || k > 4, "%d reads", k)
+				break
+			}
+			require.ErrorIs(t, err, syscall.EIO, "%s %d", call, k)
+			var c *base.CorruptionError
+			require.False(t, errors.As(err, &c))
+		}
+	}
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, syscall.EIO }
+
+// TestNoSalt: a file without a random salt is not begun.
+func TestNoSalt(t *testing.T) {
+	mem := vfs.NewMem()
+	w := NewWriter(mem, "/", testKind, [16]byte{1}, nil, failing{})
+	require.ErrorIs(t, w.Rotate(nil), syscall.EIO)
+	require.ErrorIs(t, w.Err(), syscall.EIO)
+	names, err := mem.List("/")
+	require.NoError(t, err)
+	require.Empty(t, names)
 }

@@ -263,7 +263,7 @@ func (r *FailReport) Table() string {
 // ever from then on, once more; and for each call with a disk that dies at it.
 // The workload goes on after errors, and opens a store that is poisoned again,
 // with the fault still there and then without. Then there are crashes: right
-// behind the first error, at the end, and after a Close: of the process, and of
+// behind the step that met the fault, at the end, and after a Close: of the process, and of
 // the power with all that is unsynced lost, kept, or by seed.
 //
 // All must be well then: each of these states opens on a healthy disk, shows a

@@ -10,7 +10,7 @@ import (
 
 var (
 	flagFail       = flag.Bool("fuzz.fail", false, "TestFail makes every call fail in every way, not one in some")
-	flagFailSeeds  = flag.Int("fuzz.failseeds", 0, "drawn workloads of TestFail, beside those of the list")
+	flagFailSeeds  = flag.Int("fuzz.failseeds", 0, "drawn workloads of TestFail, before those of the list, from -fuzz.seed on")
 	flagFailReplay = flag.String("fuzz.failreplay", "", "the replay line of a violation of TestFail")
 )
 
@@ -27,6 +27,10 @@ func TestFail(t *testing.T) {
 		require.NoError(t, err)
 		failReport(t, rep)
 		return
+	}
+	cfg.Workloads = FailWorkloads
+	for n := range *flagFailSeeds {
+		cfg.Seeds = append(cfg.Seeds, *flagSeed+uint64(n))
 	}
 	if !*flagFail {
 		cfg.Every, cfg.First = 37, 3

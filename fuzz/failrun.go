@@ -222,9 +222,9 @@ func (r *failRun) run() {
 		r.step(&steps[i])
 		r.quiesce()
 		r.look()
-		if r.saw && first {
+		if r.rule.Hits() > 0 && first { // whoever saw it
 			first = false
-			r.crash("error")
+			r.crash("hit")
 		}
 		// Once it is asked for more although it takes nothing.
 		if r.sick && r.st != nil {

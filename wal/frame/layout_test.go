@@ -2,6 +2,8 @@ package frame
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -235,4 +237,131 @@ func FuzzLayout(f *testing.F) {
 		f.Add(garbage(f, rand.New(rand.NewPCG(3, uint64(i))), i))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) { layoutOf(t, b) })
+}
+
+// brokenAt is a file of which bytes from an offset on cannot be read.
+type brokenAt struct {
+	b   []byte
+	off int64
+}
+
+var errBroken = errors.New("broken")
+
+func (f brokenAt) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > f.off {
+		return 0, errBroken
+	}
+	return copy(p, f.b[off:]), nil
+}
+
+// TestLayoutOfAFileThatCannotBeRead: what cannot be read is an error, wherever it
+// lies, and fields end there.
+func TestLayoutOfAFileThatCannotBeRead(t *testing.T) {
+	b, _ := layoutFile(t, FrameAlign, CodecNone, 0)
+	b = append(b, make([]byte, 3*readWindow)...) // several windows
+	copy(b[len(b)-100:], "loose")
+	for _, off := range []int64{0, 100, HeaderSize, HeaderSize + 40, readWindow, readWindow + 5, 2 * readWindow, int64(len(b)) - 1} {
+		end := int64(0)
+		_, err := Layout(brokenAt{b, off}, int64(len(b)), func(f Field) error {
+			end = f.Offset + f.Len
+			return nil
+		})
+		require.ErrorIs(t, err, errBroken, "at %d", off)
+		require.LessOrEqual(t, end, int64(len(b)))
+	}
+	_, err := Layout(brokenAt{b, int64(len(b))}, int64(len(b)), func(Field) error { return nil })
+	require.NoError(t, err)
+	// A long frame, of which the header can be read and the rest cannot.
+	head := testHead(FileLog, FrameAlign)
+	var fb Builder
+	fb.Reset(&head, CodecNone, head.Start(), 0)
+	fb.Link(Link{}, 0)
+	fb.Record(1, 0, noise(3*readWindow), 0, 0)
+	long := append(head.Encode(), fb.Bytes()...)
+	for _, off := range []int64{HeaderSize + 60, readWindow + 1, int64(len(long)) - 1} {
+		r := NewReader(brokenAt{long, off}, int64(len(long)), head)
+		var err error
+		for err == nil {
+			var end *End
+			_, end, err = r.Next()
+			require.Nil(t, end, "a read that fails is no end")
+		}
+		require.ErrorIs(t, err, errBroken)
+	}
+}
+
+// TestLayoutOfResealedDamage changes a field and makes the checksums right again:
+// the field that breaks the rule is named, as the reader says it.
+func TestLayoutOfResealedDamage(t *testing.T) {
+	le := binary.LittleEndian
+	for name, c := range map[string]struct {
+		reason string
+		codec  Codec
+		kind   Kind // of the frame that is changed
+		change func(h []byte)
+	}{
+		"kind":              {"link frame out of place", CodecNone, KindMark, func(h []byte) { h[4], h[5] = byte(KindLink), 0 }},
+		"no link":           {"link frame out of place", CodecNone, KindLink, func(h []byte) { h[4] = byte(KindIndex) }},
+		"stored length":     {"payload longer than the limit", CodecNone, KindData, func(h []byte) { le.PutUint32(h[8:], MaxBigPayload+1); le.PutUint32(h[12:], MaxBigPayload+1) }},
+		"payload, zstd":     {"payload does not decompress", CodecZstd, KindData, func(h []byte) { h[FrameHeaderSize] ^= 0xff }},
+		"link: copies":      {"below 40", CodecNone, KindLink, func(h []byte) { le.PutUint64(h[FrameHeaderSize+24:], 1) }},
+		"link: index":       {"impossible offset", CodecNone, KindLink, func(h []byte) { le.PutUint64(h[FrameHeaderSize+40:], 1<<63) }},
+		"record length":     {"longer than its frame", CodecNone, KindData, func(h []byte) { h[FrameHeaderSize] = 0x7f }},
+		"keep-count":        {"records do not fill their frame", CodecNone, KindData, func(h []byte) { copy(h[FrameHeaderSize+1:FrameHeaderSize+8], bytes.Repeat([]byte{0xff}, 7)) }},
+		"index: half of it": {"not an index entry", CodecNone, KindIndex, func(h []byte) { n := le.Uint32(h[8:]); h[FrameHeaderSize+n-1] |= 0x80 }},
+		"index: no LSN": {"not an index entry", CodecNone, KindIndex, func(h []byte) {
+			n := le.Uint32(h[8:])
+			copy(h[FrameHeaderSize:FrameHeaderSize+n], bytes.Repeat([]byte{0xff}, int(n)))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, head := layoutFile(t, FrameAlign, c.codec, 0)
+			var at int64 = -1
+			for _, f := range Fields(b) {
+				if k := Kind(b[min(f.Offset+4, int64(len(b))-1)]); f.Name == "tag" && k == c.kind && (c.codec == CodecNone || Flags(b[f.Offset+5]).Codec() == c.codec) {
+					at = f.Offset
+					break
+				}
+			}
+			require.Positive(t, at)
+			c.change(b[at:])
+			reseal(&head, b)
+			fields, w := layoutOf(t, b)
+			require.Equal(t, at, w.End.Offset)
+			require.NotEmpty(t, w.End.Reason)
+			require.True(t, slices.ContainsFunc(fields, func(f Field) bool { return f.Frame == at && strings.Contains(f.Reason, c.reason) }), "%v", reasons(fields))
+		})
+	}
+}
+
+func reasons(fields []Field) (out []string) {
+	for _, f := range fields {
+		if !f.OK {
+			out = append(out, f.Name+": "+f.Reason)
+		}
+	}
+	return out
+}
+
+// TestLayoutGivesUpOnFlippedBits: looking for the one bit that is wrong takes time
+// by the square of a frame's length; in long frames, and many, nobody waits for it.
+func TestLayoutGivesUpOnFlippedBits(t *testing.T) {
+	head := testHead(FileLog, FrameAlign)
+	var fb Builder
+	fb.Reset(&head, CodecNone, head.Start(), 0)
+	fb.Link(Link{}, 0)
+	fb.Record(1, 0, noise(200<<10), 0, 0)
+	b := append(head.Encode(), fb.Bytes()...)
+	b[len(b)/2] ^= 1
+	fields, _ := layoutOf(t, b)
+	require.Equal(t, []string{"closing hash"}, bad(fields), "the payload is not accused bit by bit")
+}
+
+func TestNames(t *testing.T) {
+	require.Equal(t, "s2", CodecS2.String())
+	require.Equal(t, "codec(3)", Codec(3).String())
+	require.Equal(t, "catalog", FileCatalog.String())
+	require.Equal(t, "kind(9)", FileKind(9).String())
+	require.Equal(t, "kind(9)", Kind(9).String())
+	require.Equal(t, []string{"header", "frame", "broken", "stranded", "loose"}, []string{PartHeader.String(), PartFrame.String(), PartBroken.String(), PartStranded.String(), PartLoose.String()})
 }

@@ -326,9 +326,9 @@ func (l *load) chores(ctx context.Context) error {
 // errDisk wraps errors of the disk under calls that do not poison the store.
 var errDisk = errors.New("the disk failed")
 
-// says are the errors of a store whose disk fails; the last three are those of calls
+// says are the errors of a store whose disk fails; those of the system are of calls
 // that may be made again: the open, and the read of a transaction.
-var says = []error{forebay.ErrUnknown, forebay.ErrPoisoned, forebay.ErrFull, errDisk, syscall.EIO, syscall.ENOSPC, syscall.EMFILE}
+var says = []error{forebay.ErrUnknown, forebay.ErrPoisoned, forebay.ErrFull, errDisk, syscall.EIO, syscall.EROFS, syscall.ENOSPC, syscall.EMFILE}
 
 // legal says whether an error is nil, or one that a store may say when its disk
 // fails.

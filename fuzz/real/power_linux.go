@@ -189,7 +189,7 @@ func (t *powered) live(v *verdict) error {
 	db, err := forebay.Open(t.store(), opts)
 	if err != nil {
 		if !noPower.Load() {
-			v.say("it does not open: %v", err)
+			v.say("it does not open: %v (%s)", err, t.volume.room())
 		}
 		if inOpen {
 			return <-cut

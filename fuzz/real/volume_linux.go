@@ -52,11 +52,11 @@ var kinds = map[string]kind{
 	"xfs": {300 << 20, []string{"-q", "-f", "-K"}, []string{"", "wsync"}},
 }
 
-// volume is a file system in a file without a name, on a loop device. Nothing of
-// it outlives the process.
+// volume is a file system in a file without a name. Nothing of it outlives the
+// process.
 type volume struct {
 	system, options string
-	image, loop     *os.File
+	image           *os.File
 	dir             string // where it is mounted
 	root            *os.File
 }
@@ -80,9 +80,6 @@ func newVolume(place, system, options string) (v *volume, err error) {
 		}
 	}
 	if err = errors.Join(err, os.Remove(name)); err != nil {
-		return nil, errors.Join(err, v.image.Close())
-	}
-	if v.loop, err = loopOver(v.image); err != nil {
 		return nil, errors.Join(err, v.image.Close())
 	}
 	return v, nil
@@ -125,9 +122,16 @@ func loopOver(image *os.File) (*os.File, error) {
 	return nil, errors.New("no loop device stays free")
 }
 
-// mount mounts it, which replays the journal after a cut.
+// mount mounts it, which replays the journal after a cut. Each mount has a loop
+// device of its own, that goes with it: the cache of a device that stays open keeps
+// blocks of metadata as they were before the cut, of which the disk has nothing.
 func (v *volume) mount() error {
-	if err := unix.Mount(v.loop.Name(), v.dir, v.system, unix.MS_NOATIME, v.options); err != nil {
+	loop, err := loopOver(v.image)
+	if err != nil {
+		return err
+	}
+	defer loop.Close()
+	if err := unix.Mount(loop.Name(), v.dir, v.system, unix.MS_NOATIME, v.options); err != nil {
 		return fmt.Errorf("mount %v: %w", v, err)
 	}
 	root, err := os.Open(v.dir)
@@ -169,5 +173,33 @@ func (v *volume) unmount() error {
 	}
 }
 
-// close lets go of it.
-func (v *volume) close() error { return errors.Join(v.loop.Close(), v.image.Close()) }
+// room describes how much of it is free.
+func (v *volume) room() string {
+	var st unix.Statfs_t
+	if err := unix.Statfs(v.dir, &st); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d of %d blocks free, %d of %d inodes", st.Bavail, st.Blocks, st.Ffree, st.Files)
+}
+
+// close lets go of it, and looks that it is sound, where there is something that
+// can: a judgement of files is worth nothing where their file system is damaged.
+func (v *volume) close() error {
+	defer v.image.Close()
+	fsck, err := exec.LookPath("e2fsck")
+	if v.system != "ext4" || err != nil {
+		return nil
+	}
+	if err := v.mount(); err != nil { // for the journal
+		return err
+	}
+	if err := v.unmount(); err != nil {
+		return err
+	}
+	cmd := exec.Command(fsck, "-f", "-n", "/dev/fd/3")
+	cmd.ExtraFiles = []*os.File{v.image}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%v is damaged: %w: %s", v, err, out)
+	}
+	return nil
+}

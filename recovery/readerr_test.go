@@ -106,3 +106,33 @@ func TestSegmentsWithoutAManifest(t *testing.T) {
 	}
 	require.Equal(t, before, contents(t, mem))
 }
+
+// TestSegmentAccusesAnEmptyLog: the manifest is put back to what it was before there
+// was any log file, and the log files are gone: what a segment that nothing lists
+// proves is missing, and no log file is to blame.
+func TestSegmentAccusesAnEmptyLog(t *testing.T) {
+	mem := made(t)
+	var got []string
+	s, err := Open(config(mem, &got))
+	require.NoError(t, err)
+	old := contents(t, mem)
+	write(t, s, "a", "b")
+	g := settle(t, mem, s, 2)
+	closeAll(t, s)
+	for name := range contents(t, mem) {
+		if _, isSegment := parseSegment(name); !isSegment {
+			require.NoError(t, mem.Remove("db/"+name))
+		}
+	}
+	for name, b := range old {
+		require.NoError(t, mem.SetBytes("db/"+name, []byte(b)))
+	}
+	before := contents(t, mem)
+	for way, read := range ways {
+		var c *base.CorruptionError
+		require.ErrorAs(t, read(config(mem, &got)), &c, way)
+		require.Equal(t, "db/"+segmentName(g.Number), c.File)
+		require.Contains(t, c.Reason, "older manifest")
+	}
+	require.Equal(t, before, contents(t, mem))
+}

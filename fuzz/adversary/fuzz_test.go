@@ -244,7 +244,7 @@ func TestResealed(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	rounds := 2000
 	if testing.Short() {
-		rounds = 200
+		rounds = 100
 	}
 	for n := range rounds {
 		b := make([]byte, 4+r.IntN(40))

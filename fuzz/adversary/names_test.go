@@ -77,7 +77,10 @@ func tree(t *testing.T, dir string) map[string]string {
 // though it leads to what the file was, is refused, and nothing behind it changes.
 func TestLinksAreNotFollowed(t *testing.T) {
 	unixAlone(t)
-	for _, seed := range []int{0, 1, 3, 4} {
+	for _, seed := range []int{3, 0, 1, 4} {
+		if testing.Short() && seed != 3 {
+			continue
+		}
 		files := seeds()[seed]
 		for _, name := range slices.Sorted(maps.Keys(files)) {
 			dir := onDisk(t, files)

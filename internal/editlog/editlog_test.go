@@ -552,6 +552,7 @@ func TestEveryReadOfALoadFails(t *testing.T) {
 		require.NoError(t, s.add(fmt.Sprintf("edit %d", i)+string(make([]byte, 300<<10)))) // more than a reader's window
 	}
 	require.NoError(t, mem.SetBytes("LIST-000009", []byte("left over")))
+	require.NoError(t, mem.SetBytes(s.w.Name(), append(mem.Bytes(s.w.Name()), make([]byte, 8192)...))) // where a proof might be
 	for _, call := range []vfs.Call{vfs.CallList, vfs.CallOpen, vfs.CallSize, vfs.CallRead} {
 		for k := 1; ; k++ {
 			in := vfs.NewInjector(mem)

@@ -365,3 +365,12 @@ func TestNames(t *testing.T) {
 	require.Equal(t, "kind(9)", Kind(9).String())
 	require.Equal(t, []string{"header", "frame", "broken", "stranded", "loose"}, []string{PartHeader.String(), PartFrame.String(), PartBroken.String(), PartStranded.String(), PartLoose.String()})
 }
+
+// TestLayoutOfATagAtTheEnd: four bytes that look like a frame's first, with no room
+// for a header behind them, are loose bytes.
+func TestLayoutOfATagAtTheEnd(t *testing.T) {
+	b, head := layoutFile(t, FrameAlign, CodecNone, 0)
+	binary.LittleEndian.PutUint32(b[len(b)-20:], head.Bind().Tag())
+	fields, _ := layoutOf(t, b)
+	require.Equal(t, []string{FieldLoose}, bad(fields))
+}

@@ -11,8 +11,9 @@ type enumeration struct {
 	units []vfs.Unit
 	model vfs.Model
 	most  int // how many units may have all their subsets; 0: exhaustive
-	// thorough is to make all pairs, and few draws.
-	thorough bool
+	// thorough is to make all pairs, and each unit with each fate, and few draws;
+	// inner, of a cut inside a recovery, neither, and few draws.
+	thorough, inner bool
 	rng      *rand.Rand
 	try      func([]vfs.Fate) bool // false ends it
 
@@ -35,14 +36,14 @@ func (e *enumeration) run(disk *vfs.Mem) (whole bool) {
 		e.most = exhaustive
 	}
 	whole = len(e.two) <= e.most
-	if whole && !e.subsets() || !whole && !(e.prefixes() && e.pairs()) {
+	if whole && !e.subsets() || !whole && !(e.prefixes() && (e.inner || e.pairs())) {
 		return false
 	}
 	if e.thorough && !e.alone() {
 		return false
 	}
 	draws := samples
-	if e.thorough {
+	if e.thorough || e.inner {
 		draws = 4
 	}
 	for range draws {

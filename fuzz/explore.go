@@ -13,6 +13,8 @@ import (
 const (
 	// exhaustive is up to how many units every subset is made.
 	exhaustive = 8
+	// innerUnits is the same inside a recovery.
+	innerUnits = 6
 	// maxPairs bounds, by a draw, how many pairs of lost units are made.
 	maxPairs = 100
 	// samples is how many states are made with fates by chance.
@@ -144,7 +146,7 @@ func (x *explorer) explore1(i int, c *cut) {
 	x.did = c.did
 	x.rng = rand.New(rand.NewPCG(x.w.Seed, uint64(i)))
 	x.killed(i, c)
-	whole := x.enumerate(c.disk, func(f []vfs.Fate) bool {
+	whole := x.enumerate(c.disk, false, func(f []vfs.Fate) bool {
 		x.power(i, f, c)
 		return !x.done()
 	})
@@ -154,14 +156,18 @@ func (x *explorer) explore1(i int, c *cut) {
 }
 
 // enumerate calls try with the fates of each state that a disk may be left in
-// until it returns false, once for those that come to the same. It returns
+// until it returns false, once for those that come to the same; inner says that it
+// is left by a recovery. It returns
 // whether every subset of the units that are not synced was among them.
-func (x *explorer) enumerate(disk *vfs.Mem, try func([]vfs.Fate) bool) (whole bool) {
+func (x *explorer) enumerate(disk *vfs.Mem, inner bool, try func([]vfs.Fate) bool) (whole bool) {
 	clear(x.seen)
 	clear(x.alike)
 	units := disk.Unsynced()
 	a := newAlikeness(disk, units, x.w.Model)
-	e := enumeration{units: units, model: x.w.Model, most: x.cfg.units, rng: x.rng, thorough: x.cfg.units > 0}
+	e := enumeration{units: units, model: x.w.Model, most: x.cfg.units, rng: x.rng, thorough: x.cfg.units > 0 && !inner, inner: inner}
+	if inner {
+		e.most = innerUnits
+	}
 	e.try = func(f []vfs.Fate) bool {
 		h := hashFates(f)
 		if _, ok := x.seen[h]; ok || x.filter != nil && !x.filter(units, f) {
@@ -285,7 +291,7 @@ func (x *explorer) second(s *state, i int, snap *vfs.Mem, b bounds) {
 		return
 	}
 	if x.deep {
-		x.enumerate(snap, try)
+		x.enumerate(snap, true, try)
 		return
 	}
 	units := snap.Unsynced()

@@ -57,7 +57,7 @@ func (c *Covered) String() string {
 	}
 	depth := ""
 	if c.Depth2 > 0 {
-		depth = fmt.Sprintf("; of those of up to %d operations each recovery of each different disk is cut after each of its I/Os in the same way", c.Depth2)
+		depth = fmt.Sprintf("; of those of up to %d operations each recovery of each different disk is cut after each of its I/Os, too, with all subsets of up to %d units, or every prefix, one lost and one kept", c.Depth2, innerUnits)
 	}
 	return fmt.Sprintf("all workloads of up to %d of %d operations, and those of up to %d with a backup behind: %d under each of %d settings, %d, %s; "+
 		"each cut after each I/O and killed; of %d cuts with u <= %d unsynced units all 2^u subsets, of %d with more every prefix, single and double; each unit alone with each other fate%s",

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -198,7 +199,16 @@ func FuzzEdit(f *testing.F) {
 	}
 	f.Add(s.Snapshot().Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := DecodeEdit(b)
+		var e *Edit
+		var err error
+		allocates(t, len(b), func() {
+			var all load
+			if e, err = DecodeEdit(b); err == nil {
+				all.apply(e)
+				s := all.state()
+				_ = s.Check()
+			}
+		})
 		if err != nil {
 			return
 		}
@@ -371,4 +381,17 @@ func TestNoStoreID(t *testing.T) {
 	names, err := mem.List("/")
 	require.NoError(t, err)
 	require.Empty(t, names)
+}
+
+// allocates runs fn and fails when it allocates more than 128 bytes for each of n
+// and a megabyte, which the fuzzing engine may need beside it.
+func allocates(t *testing.T, n int, fn func()) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fn()
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > uint64(128*n+1<<20) {
+		t.Fatalf("%d bytes allocated for %d", got, n)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -120,7 +121,16 @@ func FuzzLogEdit(f *testing.F) {
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Add([]byte{6, 1, 0, 6, 1, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := DecodeLogEdit(b)
+		var e *LogEdit
+		var err error
+		allocates(t, len(b), func() {
+			var load LogLoad
+			if e, err = DecodeLogEdit(b); err == nil {
+				load.Apply(e)
+				s := load.State()
+				_ = s.Check()
+			}
+		})
 		if err != nil {
 			return
 		}
@@ -164,4 +174,17 @@ func TestDamagedLogEdits(t *testing.T) {
 	}
 	_, err := DecodeLogEdit(file(func([]uint64) {}))
 	require.NoError(t, err)
+}
+
+// allocates runs fn and fails when it allocates more than 128 bytes for each of n
+// and a megabyte, which the fuzzing engine may need beside it.
+func allocates(t *testing.T, n int, fn func()) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fn()
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > uint64(128*n+1<<20) {
+		t.Fatalf("%d bytes allocated for %d", got, n)
+	}
 }

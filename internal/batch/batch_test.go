@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 
@@ -293,7 +294,14 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte{1, 0, 2, 2, 1, 'k', 2, 1, 'k'})
 	f.Fuzz(func(t *testing.T, rec []byte) {
-		r, err := Decode(rec)
+		var r Reader
+		var err error
+		allocates(t, len(rec), func() {
+			if r, err = Decode(rec); err == nil {
+				for all := r; all.Next(); {
+				}
+			}
+		})
 		if err != nil {
 			var de *DecodeError
 			require.True(t, errors.As(err, &de))
@@ -312,6 +320,19 @@ func FuzzDecode(f *testing.F) {
 		}
 		lines(t, enc)
 	})
+}
+
+// allocates runs fn and fails when it allocates more than 16 bytes for each of n
+// and a megabyte, which the fuzzing engine may need beside it.
+func allocates(t *testing.T, n int, fn func()) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fn()
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > uint64(16*n+1<<20) {
+		t.Fatalf("%d bytes allocated for %d", got, n)
+	}
 }
 
 func BenchmarkAppendPut(b *testing.B) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -463,7 +464,17 @@ func FuzzLoad(f *testing.F) {
 		mem := vfs.NewMem()
 		require.NoError(t, mem.SetBytes("LIST-000001", older))
 		require.NoError(t, mem.SetBytes("LIST-000002", newer))
-		got, loaded, err := load(mem)
+		var got list
+		var loaded *Loaded
+		var err error
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got, loaded, err = load(mem)
+		runtime.ReadMemStats(&after)
+		// A window of a reader for each file, and what the fuzzing engine needs.
+		if n := len(older) + len(newer); after.TotalAlloc-before.TotalAlloc > uint64(64*n+4<<20) {
+			t.Fatalf("%d bytes allocated for %d", after.TotalAlloc-before.TotalAlloc, n)
+		}
 		if err != nil {
 			return
 		}

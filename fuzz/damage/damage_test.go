@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"os"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -45,6 +46,8 @@ var subjects = []struct {
 // TestDamage: no damage of a store goes unnoticed but in the window of
 // docs/recovery.md, every error names a file, and what a crash may leave opens.
 func TestDamage(t *testing.T) {
+	// Each damage makes a store and throws it away.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	var reports []*damage.Report
 	for _, s := range subjects {
 		t.Run(s.Name(), func(t *testing.T) {

@@ -249,7 +249,15 @@ func (f Fault) mustOpen(s *Store) bool {
 	if !ok || f.File != w.File {
 		return false
 	}
-	return f.Kind == Torn || f.Kind == TornNoise || f.Kind == Grown || f.Kind == Garbage && f.At >= w.To
+	switch f.Kind {
+	case Torn, TornNoise, Grown:
+		return true
+	case Garbage:
+		return f.At >= w.To
+	case Truncate:
+		return f.At >= w.From && w.To == int64(len(s.Image[f.File]))
+	}
+	return false
 }
 
 // noise returns n bytes that are always the same for one salt.

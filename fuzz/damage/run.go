@@ -49,7 +49,7 @@ func Run(ctx context.Context, sub Subject, cfg Config) (*Report, error) {
 		if len(cfg.Stores) > 0 && !slices.Contains(cfg.Stores, s.Name) {
 			continue
 		}
-		if err := intact(sub, s); err != nil {
+		if err := Intact(sub, s); err != nil {
 			return nil, err
 		}
 		p := newPlan(sub, s, &cfg)
@@ -62,8 +62,8 @@ func Run(ctx context.Context, sub Subject, cfg Config) (*Report, error) {
 	return rep, err
 }
 
-// intact checks that an undamaged store reads as it should.
-func intact(sub Subject, s *Store) error {
+// Intact checks that an undamaged store reads as it should.
+func Intact(sub Subject, s *Store) error {
 	r := &Reading{past: s.history()}
 	c := &Copy{Store: s, Image: s.Image}
 	err := open(sub, c, r)

@@ -222,9 +222,9 @@ func (r *Reading) wrong(c *Copy) string {
 	return ""
 }
 
-// blameText is for errors that are only text: it returns the file of the copy whose
-// base name stands in it, a damaged one first.
-func blameText(err error, c *Copy) string {
+// BlameText is a Subject.Blame for errors that are only text: it returns the file of
+// the copy whose base name stands in it, a damaged one first.
+func BlameText(err error, c *Copy) string {
 	text := err.Error()
 	names := append(slices.Clone(c.Changed), c.Image.Names()...)
 	for _, name := range names {

@@ -3,7 +3,6 @@ package forebay_test
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,8 +22,6 @@ import (
 	"github.com/forebaydb/forebay/wal"
 	"github.com/forebaydb/forebay/wal/frame"
 )
-
-var everyBit = flag.Bool("everybit", false, "TestBitFlips flips every bit, not one in 199")
 
 // TestSyncBeforeAcknowledgement looks at the trace of 10,000 durable puts from
 // 64 goroutines: each acknowledgement comes after the return of a sync that
@@ -117,141 +114,6 @@ func covered(off int64, ack vfs.Event, writes, syncs []vfs.Event) bool {
 		}
 	}
 	return false
-}
-
-// TestBitFlips flips the bits of the log of a store of 1,000 durable puts, of
-// which a copy was made while it was open: each flip is detected with file and
-// offset, or harmless, or in the documented window (behind the last proof).
-func TestBitFlips(t *testing.T) {
-	mem := vfs.NewMem()
-	opts := storeOptions(mem)
-	opts.LogFileSize, opts.MemtableSize = 32<<10, 1<<20
-	db, err := forebay.Open("db", opts)
-	require.NoError(t, err)
-	for i := range 1000 {
-		require.NoError(t, db.Put(fmt.Appendf(nil, "key %04d", i), fmt.Appendf(nil, "value %d", i)))
-	}
-	image := mem.Snapshot()
-	require.NoError(t, db.Close())
-	want := scanAll(t, image, opts)
-	require.Equal(t, 1000, bytes.Count(want, []byte("value")))
-
-	var names []string
-	list, err := image.List("db")
-	require.NoError(t, err)
-	for _, n := range list {
-		if _, ok := wal.ParseFileName(n); ok {
-			names = append(names, "db/"+n)
-		}
-	}
-	step := int64(199)
-	if *everyBit {
-		step = 1
-	}
-	var bits, detected, harmless, window, silent atomic.Int64
-	work := make(chan int64)
-	var wg sync.WaitGroup
-	sizes := make([]int64, len(names))
-	var total int64
-	for i, n := range names {
-		sizes[i] = int64(len(image.Bytes(n)))
-		total += sizes[i]
-	}
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for bit := range work {
-				off, i := bit/8, 0
-				for off >= sizes[i] {
-					off -= sizes[i]
-					i++
-				}
-				bits.Add(1)
-				switch flip(image, opts, names[i], off, byte(1)<<(bit%8), want) {
-				case "detected":
-					detected.Add(1)
-				case "harmless":
-					harmless.Add(1)
-				case "window":
-					window.Add(1)
-				default:
-					silent.Add(1)
-					t.Errorf("%s: bit %d of byte %d: silent", names[i], bit%8, off)
-				}
-			}
-		})
-	}
-	for bit := int64(0); bit < total*8; bit += step {
-		work <- bit
-	}
-	close(work)
-	wg.Wait()
-	t.Logf("%d files, %d bytes: %d bits flipped, %d detected, %d harmless, %d in the last group, %d silent",
-		len(names), total, bits.Load(), detected.Load(), harmless.Load(), window.Load(), silent.Load())
-	require.Zero(t, silent.Load())
-	require.LessOrEqual(t, window.Load(), int64(8*256), "the window is one small group, here with a link before it")
-}
-
-// flip flips one bit of a copy and opens it.
-func flip(image *vfs.Mem, opts *forebay.Options, name string, off int64, mask byte, want []byte) string {
-	damaged := image.Snapshot()
-	if damaged.Corrupt(name, off, 1, func(b []byte) { b[0] ^= mask }) != nil {
-		return "error"
-	}
-	o := *opts
-	o.FS = damaged
-	db, err := forebay.Open("db", &o)
-	if err != nil {
-		var c *forebay.CorruptionError
-		if ok := asCorruption(err, &c); ok && c.File == name && c.Offset >= 0 && c.Offset <= off {
-			return "detected"
-		}
-		return err.Error()
-	}
-	defer db.Close()
-	got := dump(db)
-	switch {
-	case bytes.Equal(got, want):
-		return "harmless"
-	case db.LastLSN() == 999 && bytes.Equal(got, want[:bytes.LastIndexByte(want[:len(want)-1], '\n')+1]):
-		return "window"
-	}
-	return "silent"
-}
-
-func asCorruption(err error, c **forebay.CorruptionError) bool {
-	for err != nil {
-		if e, ok := err.(*forebay.CorruptionError); ok {
-			*c = e
-			return true
-		}
-		u, ok := err.(interface{ Unwrap() error })
-		if !ok {
-			return false
-		}
-		err = u.Unwrap()
-	}
-	return false
-}
-
-func dump(db *forebay.DB) []byte {
-	var out []byte
-	for e, err := range db.Range(nil, nil) {
-		if err != nil {
-			return fmt.Appendf(nil, "error: %v", err)
-		}
-		out = fmt.Appendf(out, "%s=%s\n", e.Key, e.Value)
-	}
-	return out
-}
-
-func scanAll(t *testing.T, mem *vfs.Mem, opts *forebay.Options) []byte {
-	t.Helper()
-	o := *opts
-	o.FS = mem.Snapshot()
-	db, err := forebay.Open("db", &o)
-	require.NoError(t, err)
-	defer db.Close()
-	return dump(db)
 }
 
 // TestStraceChild is run under strace by TestSyncsPerPut.

@@ -18,8 +18,8 @@ import (
 )
 
 // The tests of this file are the sequences of docs/recovery.md, by number: each
-// broke a plainer rule on paper before anything was built. sabotage_test.go
-// takes their rules out one by one and looks that they fail.
+// broke a plainer rule on paper before anything was built. go run ./sabotage
+// takes their rules out one by one and looks that something finds it.
 
 // logOptions: small files, nothing that depends on time.
 func logOptions(fs vfs.FS) *wal.Options {
@@ -326,7 +326,7 @@ func TestSequence7TailerOfALostFuture(t *testing.T) {
 }
 
 // TestSequence8FlippedBitBelowAMark flips bits below a mark: each is detected,
-// with file and offset. (TestBitFlips has all bits of a larger store.)
+// with file and offset. (Package fuzz/damage has all bits of larger stores.)
 func TestSequence8FlippedBitBelowAMark(t *testing.T) {
 	both(t, func(t *testing.T, o func(vfs.FS) *wal.Options) {
 		mem := vfs.NewMem()

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/forebaydb/forebay/fuzz/damage"
@@ -106,7 +107,7 @@ type job struct {
 	line   string
 }
 
-// judgeAll gives the jobs to two or so processes at a time, and calls each, one at a
+// judgeAll gives the jobs to Config.Workers processes, and calls each, one call at a
 // time, with what came.
 func judgeAll(cfg *Config, id, file string, jobs []job, each func(job, damage.Result)) error {
 	var mu sync.Mutex
@@ -167,8 +168,8 @@ func life(cmd *exec.Cmd, take func() (job, bool), done func(job, damage.Result))
 			}
 			return false, nil
 		}
-		hung := false
-		watch := time.AfterFunc(patience, func() { hung = true; cmd.Process.Kill() })
+		var hung atomic.Bool
+		watch := time.AfterFunc(patience, func() { hung.Store(true); cmd.Process.Kill() })
 		_, werr := fmt.Fprintln(in, j.line)
 		line, rerr := answers.ReadBytes('\n')
 		watch.Stop()
@@ -180,7 +181,7 @@ func life(cmd *exec.Cmd, take func() (job, bool), done func(job, damage.Result))
 		in.Close()
 		werr = cmd.Wait()
 		res = damage.Result{Fault: j.line, Verdict: damage.Panicked, How: fmt.Sprintf("the process ended: %v: %s", werr, stderr.String())}
-		if hung {
+		if hung.Load() {
 			res.How = fmt.Sprintf("no end in %v", patience)
 		}
 		done(j, res)

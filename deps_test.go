@@ -34,6 +34,8 @@ type room struct {
 // nothing from above, but for those of the root. A new package gets a row here,
 // and a line in the map of README.md.
 var rooms = []room{
+	{dir: "sabotage", system: true},
+	{dir: "sabotage/hunt", imports: []string{".", "fuzz", "internal/base", "manifest", "segment", "vfs", "wal", "wal/frame"}, outside: []string{modXXHash}, system: true},
 	{dir: "fuzz/adversary"}, // tests alone
 	{dir: "fuzz/damage", imports: []string{".", "vfs"}, adapter: "forebay.go"},
 	{dir: "fuzz/real", imports: []string{".", "vfs"}, outside: []string{"golang.org/x/sys"}, system: true},

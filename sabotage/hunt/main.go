@@ -1,0 +1,131 @@
+// Command hunt looks for a violation of what Forebay promises, with all that the
+// project has for it: the crash explorer, failing calls, damage, bytes of an
+// adversary, followers and snapshots. It is what the command sabotage builds, once,
+// with all switches, and runs with one of them on; without it finds nothing.
+//
+// It ends with status 3, and a line that says what it found and how, at the first
+// violation; with 0 when its time is over. A panic is the engine's.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// found is what a hunt caught.
+type found struct {
+	// Hunt is the hunt, What the violation in words.
+	Hunt string `json:"hunt"`
+	What string `json:"what"`
+}
+
+// hunt is one way to look. It returns the violation in words, "" for none, before
+// its context ends or soon after.
+type hunt struct {
+	name string
+	run  func(ctx context.Context) string
+}
+
+var hunts = map[string]func(ctx context.Context) string{
+	"forged": forged, "damaged": damaged, "live": live, "failing": failing, "crash": crashes, "lives": secondLives, "reopens": reopens,
+	"follow": follow, "snapshots": snapshots, "log": logAlone, "twins": twins, "explore": explore,
+}
+
+// orders says which hunts come first for a kind of site: the likely ones, and
+// then all others.
+var orders = map[string]string{
+	"sync":     "crash reopens log failing lives explore follow damaged snapshots live twins forged",
+	"dirsync":  "crash reopens log failing lives explore damaged snapshots follow live twins forged",
+	"checksum": "damaged live twins forged log crash reopens failing follow snapshots lives explore",
+	"bound":    "forged damaged live twins log follow crash reopens failing snapshots lives explore",
+	"poison":   "failing log crash reopens lives explore follow damaged snapshots live twins forged",
+	"order":    "crash reopens follow snapshots twins damaged log failing lives live explore forged",
+}
+
+func main() {
+	kind := flag.String("kind", "order", "kind of the site that is sabotaged: it decides which hunt comes first")
+	budget := flag.Duration("budget", time.Minute, "time for all hunts together")
+	only := flag.String("hunts", "", "hunts, in order, instead of those of the kind")
+	list := flag.String("corpus", "", "what the engine that is not sabotaged says of the forged bytes; written with -write")
+	write := flag.Bool("write", false, "write the corpus and end")
+	flag.Parse()
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(1 << 30)
+	corpus.file = *list
+	if *write {
+		if err := corpus.write(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	order := orders[*kind]
+	if *only != "" {
+		order = *only
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), *budget)
+	defer cancel()
+	go watch()
+	for _, name := range strings.Fields(order) {
+		step(name)
+		if what := guarded(ctx, hunts[name]); what != "" {
+			report(name, what)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+}
+
+func report(name, what string) {
+	b, _ := json.Marshal(found{name, what})
+	fmt.Println(string(b))
+	os.Exit(3)
+}
+
+// guarded runs a hunt; a panic in its own goroutine is a catch with its words.
+func guarded(ctx context.Context, run func(context.Context) string) (what string) {
+	defer func() {
+		if p := recover(); p != nil {
+			stack := string(debug.Stack())
+			if at := strings.Index(stack, "panic("); at >= 0 {
+				stack = stack[at:]
+			}
+			what = fmt.Sprintf("panic: %v", p)
+			if os.Getenv("HUNT_STACK") != "" {
+				what += "\n" + stack
+			}
+		}
+	}()
+	return run(ctx)
+}
+
+// beat is when the hunt last said that it is alive, in Unix nanoseconds, and at
+// what it is.
+var beat atomic.Int64
+var at atomic.Value
+
+// step says that the hunt goes on, at what.
+func step(what string) {
+	at.Store(what)
+	beat.Store(time.Now().UnixNano())
+}
+
+// hangs is how long one step may take.
+const hangs = 25 * time.Second
+
+// watch ends the hunt when a step takes too long: the engine hangs.
+func watch() {
+	for range time.Tick(time.Second) {
+		if since := time.Since(time.Unix(0, beat.Load())); since > hangs {
+			report(at.Load().(string), fmt.Sprintf("hang: no answer for %v", since.Round(time.Second)))
+		}
+	}
+}

@@ -14,8 +14,7 @@ type ledger struct {
 	// How many of the entries a crash of the process, and a power cut, must leave;
 	// what is not sure among them may be missing all the same.
 	kill, power int
-	unsure      int
-	trains      int // of commits that were submitted together
+	unsure      int // entries that are not sure, since the last rebase
 }
 
 // entry is a commit that is there, if it is sure, or may be.
@@ -36,13 +35,6 @@ type world struct {
 }
 
 func newLedger() *ledger { return &ledger{bases: []world{{live: map[string]string{}}}} }
-
-// copy returns a ledger that stays as this one is now.
-func (l *ledger) copy() *ledger {
-	c := *l
-	c.entries = c.entries[:len(c.entries):len(c.entries)]
-	return &c
-}
 
 // acked takes down a commit that was acknowledged at a level.
 func (l *ledger) acked(c commit, level Level, train int) {

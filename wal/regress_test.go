@@ -5,7 +5,6 @@ package wal_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -292,8 +291,6 @@ func TestRegressOpenLeak(t *testing.T) {
 }
 
 // Recycled + rotates fd leak
-func TestRegressMarksGate(t *testing.T) { _ = errors.New }
-
 func TestRegressFullRecycleCountedTwice(t *testing.T) {
 	o := &wal.Options{FS: vfs.NewMem(), MarkDelay: -1, MaxBytes: 160 << 10, FileSize: 64 << 10}
 	l, _ := openAll(t, o)

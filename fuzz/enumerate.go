@@ -14,8 +14,8 @@ type enumeration struct {
 	// thorough is to make all pairs, and each unit with each fate, and few draws;
 	// inner, of a cut inside a recovery, neither, and few draws.
 	thorough, inner bool
-	rng      *rand.Rand
-	try      func([]vfs.Fate) bool // false ends it
+	rng             *rand.Rand
+	try             func([]vfs.Fate) bool // false ends it
 
 	two []int // units that may be lost as well as kept
 }

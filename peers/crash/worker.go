@@ -181,6 +181,13 @@ func life(cmd *exec.Cmd, take func() (job, bool), done func(job, damage.Result))
 		in.Close()
 		werr = cmd.Wait()
 		res = damage.Result{Fault: j.line, Verdict: damage.Panicked, How: fmt.Sprintf("the process ended: %v: %s", werr, stderr.String())}
+		if strings.Contains(stderr.String(), engine.Ends) {
+			// It found the damage in the background, and ended itself.
+			res.Verdict = damage.NoFile
+			if _, f, _ := strings.Cut(j.line, ":"); strings.Contains(stderr.String(), strings.Split(f, ":")[0]) {
+				res.Verdict = damage.Detected
+			}
+		}
 		if hung.Load() {
 			res.How = fmt.Sprintf("no end in %v", patience)
 		}

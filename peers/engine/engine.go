@@ -68,7 +68,10 @@ func All() []*Engine {
 // Fatal is the error of an engine that would have ended the process.
 type Fatal struct{ Text string }
 
-func (f *Fatal) Error() string { return "the engine ends the process: " + f.Text }
+func (f *Fatal) Error() string { return Ends + f.Text }
+
+// Ends is how the text of a Fatal begins.
+const Ends = "the engine ends the process: "
 
 // ID is the name with the settings.
 func (e *Engine) ID() string { return e.Name + "-" + e.Settings }

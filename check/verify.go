@@ -193,20 +193,28 @@ func (v *verifier) retained(h *history) {
 	}
 }
 
-// noBatch reports records that verify and are no batch, with their places.
+// noBatch reports records that verify and are no batch, with their places; without
+// one where the files, read one by one, do not lead to it.
 func (v *verifier) noBatch(h *history, bad []base.LSN) error {
+	found := map[base.LSN]bool{}
 	for i := range h.stretches {
 		if len(bad) == 0 {
 			return nil
 		}
 		err := v.each(&h.stretches[i], bad[0], func(p *piece, off int64, lsn base.LSN, rec []byte) error {
 			if _, err := batch.Decode(rec); err != nil {
+				found[lsn] = true
 				v.damage(p.file.path, off, fmt.Sprintf("record %d verifies and is no batch", lsn), err)
 			}
 			return nil
 		})
 		if err != nil {
 			return err
+		}
+	}
+	for _, lsn := range bad {
+		if !found[lsn] {
+			v.damage(v.cfg.LogDir, -1, fmt.Sprintf("record %d verifies and is no batch", lsn), nil)
 		}
 	}
 	return nil

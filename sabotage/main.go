@@ -34,11 +34,11 @@ import (
 )
 
 type config struct {
-	only, kind, skip string
-	budget           time.Duration
-	workers          int
-	list, json, doc  bool
-	keep             string
+	only, kind      string
+	budget          time.Duration
+	workers         int
+	list, json, doc bool
+	keep            string
 }
 
 func main() {

@@ -26,13 +26,8 @@ type found struct {
 	What string `json:"what"`
 }
 
-// hunt is one way to look. It returns the violation in words, "" for none, before
-// its context ends or soon after.
-type hunt struct {
-	name string
-	run  func(ctx context.Context) string
-}
-
+// hunts are the ways to look. Each returns the violation in words, "" for none,
+// before its context ends or soon after.
 var hunts = map[string]func(ctx context.Context) string{
 	"forged": forged, "damaged": damaged, "live": live, "failing": failing, "crash": crashes, "lives": secondLives, "reopens": reopens,
 	"follow": follow, "snapshots": snapshots, "log": logAlone, "twins": twins, "explore": explore,

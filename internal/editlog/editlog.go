@@ -388,9 +388,6 @@ func (w *Writer) rotate(snapshot []byte) error {
 	if err := w.write(); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
 	w.rotateAt = w.b.Offset() + max(rotateSize, 4*int64(len(snapshot)))
 	return w.removeOld()
 }

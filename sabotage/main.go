@@ -45,7 +45,7 @@ func main() {
 	var c config
 	flag.StringVar(&c.only, "only", "", "numbers of switches, with commas")
 	flag.StringVar(&c.kind, "kind", "", "kinds, with commas: "+strings.Join(kinds, ", "))
-	flag.DurationVar(&c.budget, "budget", time.Minute, "how long each is hunted")
+	flag.DurationVar(&c.budget, "budget", time.Minute, "how long each is hunted, in time of one processor: two at once take that on two that have nothing else to do")
 	flag.IntVar(&c.workers, "workers", 2, "how many are hunted at once")
 	flag.BoolVar(&c.list, "list", false, "list the switches and end")
 	flag.BoolVar(&c.json, "json", false, "print one JSON object")

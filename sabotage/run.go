@@ -105,7 +105,7 @@ func (h *hunter) all(sites []site, workers int, out io.Writer) []result {
 // hunt runs the hunter with one switch on.
 func (h *hunter) hunt(s *site) result {
 	r := result{Switch: s.N, Kind: s.Kind, File: s.File, Line: s.Line, Func: s.Func, Text: s.Text, Exception: exceptions[s.name()]}
-	ctx, cancel := context.WithTimeout(context.Background(), h.budget+time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*h.budget+time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, h.exe, "-kind", s.Kind, "-budget", h.budget.String(), "-corpus", h.corpus)
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", switchVariable, s.N), "GOMAXPROCS=2", "GOTRACEBACK=single")

@@ -101,6 +101,9 @@ func (t *tape) synced() {
 	t.raise()
 }
 
+// quickly is a chance that makes no states but the first five.
+const quickly = -1
+
 // states calls try with what power cuts at a cut may leave: nothing that is
 // unsynced, all of it, all but one, one alone, and some by chance.
 func states(disk *vfs.Mem, model vfs.Model, chance int, try func(*vfs.Mem, string) string) string {
@@ -123,8 +126,25 @@ func states(disk *vfs.Mem, model vfs.Model, chance int, try func(*vfs.Mem, strin
 	if what := pick("all kept", func(int, vfs.Unit) vfs.Fate { return vfs.Kept }); what != "" {
 		return what
 	}
+	last := len(units) - 1
+	if what := pick("lost "+units[0].Name, func(i int, _ vfs.Unit) vfs.Fate {
+		if i == 0 {
+			return vfs.Lost
+		}
+		return vfs.Kept
+	}); what != "" {
+		return what
+	}
+	if what := pick("kept "+units[last].Name, func(i int, _ vfs.Unit) vfs.Fate { // a mark, say
+		if i == last {
+			return vfs.Kept
+		}
+		return vfs.Lost
+	}); what != "" {
+		return what
+	}
 	for k := range units {
-		if k > 24 {
+		if k > 24 || chance == quickly {
 			break
 		}
 		name := units[k].Name
@@ -145,7 +165,7 @@ func states(disk *vfs.Mem, model vfs.Model, chance int, try func(*vfs.Mem, strin
 			return what
 		}
 	}
-	for s := range chance {
+	for s := range max(chance, 0) {
 		if what := try(disk.PowerCutSeed(uint64(s), model), "by chance"); what != "" {
 			return what
 		}
@@ -155,7 +175,7 @@ func states(disk *vfs.Mem, model vfs.Model, chance int, try func(*vfs.Mem, strin
 
 // explore judges the states of all cuts, those of the same length of history in
 // any order.
-func (t *tape) explore(ctx context.Context, model vfs.Model) string {
+func (t *tape) explore(ctx context.Context, model vfs.Model, chance int) string {
 	t.w.mem.OnIO(nil)
 	for i, c := range t.cuts {
 		if ctx.Err() != nil {
@@ -163,7 +183,7 @@ func (t *tape) explore(ctx context.Context, model vfs.Model) string {
 		}
 		step("crash")
 		hi := c.hi
-		what := states(c.disk, model, 4, func(disk *vfs.Mem, name string) string {
+		what := states(c.disk, model, chance, func(disk *vfs.Mem, name string) string {
 			what := t.copied(disk, c)
 			if what == "" {
 				what = t.w.judge(disk, c.lo, hi)
@@ -208,7 +228,7 @@ var scripts = []struct {
 		t.together(8)
 		t.together(5)
 	}},
-	{"written commits over several files", nil, "", func(t *tape) {
+	{"written commits over several files", func(o *forebay.Options) { o.MemtableSize = 256 << 10 }, "", func(t *tape) {
 		for i := range 14 {
 			t.commit(forebay.Written, "a", value(i, 3000))
 		}
@@ -380,20 +400,22 @@ func (t *tape) close() {
 	}
 }
 
-// crashes runs the scripts, with a crash behind each I/O.
-func crashes(ctx context.Context) string { return runScripts(ctx, 0) }
+// crashes runs the scripts, with a crash behind each I/O; crashesAll makes more
+// states of each.
+func crashes(ctx context.Context) string    { return runScripts(ctx, 0, quickly) }
+func crashesAll(ctx context.Context) string { return runScripts(ctx, 0, 4) }
 
 // secondLives runs each script again from what a crash in it has left, and once
 // more.
-func secondLives(ctx context.Context) string { return runScripts(ctx, 1) }
+func secondLives(ctx context.Context) string { return runScripts(ctx, 1, 2) }
 
-func runScripts(ctx context.Context, pass int) string {
+func runScripts(ctx context.Context, pass, chance int) string {
 	for _, model := range []vfs.Model{vfs.SectorAtomic, vfs.NothingAssumed} {
 		for _, s := range scripts {
 			if ctx.Err() != nil {
 				return ""
 			}
-			what := attempt(func() string { return crash(ctx, s.name, s.opts, s.dir, s.run, model, pass) })
+			what := attempt(func() string { return crash(ctx, s.name, s.opts, s.dir, s.run, model, pass, chance) })
 			if what != "" {
 				return s.name + ": " + what
 			}
@@ -404,14 +426,17 @@ func runScripts(ctx context.Context, pass int) string {
 
 // reopens looks at opens that have something to do: each begins with what a crash
 // has left of a few commits, and is cut behind each of its own I/Os.
-func reopens(ctx context.Context) string {
+func reopens(ctx context.Context) string    { return reopenAll(ctx, quickly) }
+func reopensAll(ctx context.Context) string { return reopenAll(ctx, 6) }
+
+func reopenAll(ctx context.Context, chance int) string {
 	for _, align := range []int64{0, 4096} {
 		for _, levels := range []string{"d", "dd", "ww", "dw", "dwd", "dwww", "wwwwwwww"} {
 			for how := range 4 {
 				if ctx.Err() != nil {
 					return ""
 				}
-				what := attempt(func() string { return reopen(ctx, align, levels, how) })
+				what := attempt(func() string { return reopen(ctx, align, levels, how, chance) })
 				if what != "" {
 					return fmt.Sprintf("commits %s, align %d, crash %d: %s", levels, align, how, what)
 				}
@@ -421,7 +446,7 @@ func reopens(ctx context.Context) string {
 	return ""
 }
 
-func reopen(ctx context.Context, align int64, levels string, how int) string {
+func reopen(ctx context.Context, align int64, levels string, how, chance int) string {
 	o := small()
 	o.LogAlign, o.Sync = align, forebay.SyncNever
 	model := vfs.SectorAtomic
@@ -475,7 +500,7 @@ func reopen(ctx context.Context, align int64, levels string, how int) string {
 		if i < opened-1 {
 			by = inside
 		}
-		what := states(c.disk, model, 6, func(disk *vfs.Mem, name string) string {
+		what := states(c.disk, model, chance, func(disk *vfs.Mem, name string) string {
 			if what := by.judge(disk, c.lo, c.hi); what != "" {
 				return fmt.Sprintf("crash in %s, behind I/O %d (%s %s), %s: %s", c.where, i, c.op.Call, c.op.Name, name, what)
 			}
@@ -488,7 +513,7 @@ func reopen(ctx context.Context, align int64, levels string, how int) string {
 	return ""
 }
 
-func crash(ctx context.Context, name string, opts func(*forebay.Options), dir string, run func(*tape), model vfs.Model, pass int) string {
+func crash(ctx context.Context, name string, opts func(*forebay.Options), dir string, run func(*tape), model vfs.Model, pass, chance int) string {
 	o := small()
 	if opts != nil {
 		opts(&o)
@@ -507,7 +532,7 @@ func crash(ctx context.Context, name string, opts func(*forebay.Options), dir st
 	run(t)
 	t.close()
 	if pass == 0 {
-		return t.explore(ctx, model)
+		return t.explore(ctx, model, chance)
 	}
 	w.mem.OnIO(nil)
 	// Lives that begin with what a crash has left: three in a row.

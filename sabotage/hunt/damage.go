@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -78,6 +77,16 @@ func images() []*image {
 		w.acked = uint64(len(w.ops)) - 1 // the last group is proven by nothing
 		must(w.commit(forebay.Written, "y", "2"))
 	})
+	add("copied by an open", nil, false, func(w *world) {
+		commits(w, 0, 3)
+		w.mem = w.mem.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Kept })
+		_ = w.db.Close()
+		w.fsys = w.mem
+		must(w.open())
+		w.acked = w.db.LastLSN()
+		// All that it showed is proven: the power may go.
+		w.mem = w.mem.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost })
+	})
 	add("several lives", nil, true, func(w *world) {
 		for i := range 3 {
 			commits(w, 10*i, 10*i+2)
@@ -114,12 +123,6 @@ func (w *world) files(m *vfs.Mem) []string {
 	return slices.DeleteFunc(names, func(n string) bool { return n == "LOCK" })
 }
 
-// refused says whether an error is of those that damage may have.
-func refused(err error) bool {
-	var c *forebay.CorruptionError
-	return errors.As(err, &c) || !strings.Contains(err.Error(), "input/output")
-}
-
 // damage checks a damaged copy of an image. In a segment every byte counts: then
 // Verify must find it, too.
 //
@@ -129,7 +132,7 @@ func (im *image) damage(disk *vfs.Mem, every, prefix bool) string {
 	before := disk.Snapshot()
 	db, err := forebay.Open(im.w.dir, im.w.options(disk))
 	if err != nil {
-		if !refused(err) {
+		if class(err) != 2 {
 			return "open fails, and not for damage: " + err.Error()
 		}
 		return im.unchanged(before, disk)
@@ -176,16 +179,17 @@ func used(b []byte) int {
 	return n
 }
 
-// damaged flips bits, takes sectors and whole files away, cuts, and puts older
-// versions back.
-func damaged(ctx context.Context) string {
+// damaged flips bits, takes sectors and whole files away, cuts, and adds files that
+// do not belong there: a part first, in which most is found, then all.
+func damaged(ctx context.Context) string     { return hurtAll(ctx, 13) }
+func damagedRest(ctx context.Context) string { return hurtAll(ctx, 1) }
+
+// hurtAll damages all images; of the bits it flips one in stride.
+func hurtAll(ctx context.Context, stride int) string {
 	return attempt(func() string {
-		all := images()
-		for _, stride := range []int{13, 1} { // a part first, in which most is found
-			for _, im := range all {
-				if what := im.hurt(ctx, stride); what != "" {
-					return im.name + ": " + what
-				}
+		for _, im := range images() {
+			if what := im.hurt(ctx, stride); what != "" {
+				return im.name + ": " + what
 			}
 		}
 		return ""
@@ -302,6 +306,11 @@ func live(ctx context.Context) string {
 				}
 				p := path.Join(im.w.dir, name)
 				b := im.w.mem.Bytes(p)
+				if strings.HasSuffix(name, ".seg") {
+					if what := im.cutLive(p, len(b)/2); what != "" {
+						return fmt.Sprintf("%s: %s is cut while the store is open: %s", im.name, name, what)
+					}
+				}
 				for i := 0; i < used(b)*8 && ctx.Err() == nil; i += 37 {
 					step("live")
 					if what := im.hurtLive(name, i); what != "" {
@@ -312,6 +321,26 @@ func live(ctx context.Context) string {
 		}
 		return ""
 	})
+}
+
+// cutLive makes a segment of an open store shorter: whoever reads it must say that
+// it is damaged.
+func (im *image) cutLive(p string, size int) string {
+	disk := im.w.mem.Snapshot()
+	db, err := forebay.Open(im.w.dir, im.w.options(disk))
+	must(err)
+	defer db.Close()
+	if disk.Bytes(p) == nil {
+		return ""
+	}
+	must(disk.SetBytes(p, disk.Bytes(p)[:size]))
+	if _, err := db.Backup(background, "backup"); class(err) != 2 {
+		return fmt.Sprintf("a backup says %v", err)
+	}
+	if _, err := db.Verify(background); class(err) != 2 {
+		return fmt.Sprintf("Verify says %v", err)
+	}
+	return ""
 }
 
 func (im *image) hurtLive(name string, bit int) string {

@@ -14,9 +14,6 @@ import (
 func explore(ctx context.Context) string {
 	for round := uint64(0); ctx.Err() == nil; round++ {
 		cfg := fuzz.Config{Workloads: 40, PerWorkload: 60 << round, MaxViolations: 1, Seed: 100 + round, Workers: 1}
-		if left, ok := ctx.Deadline(); ok {
-			cfg.Budget = time.Until(left)
-		}
 		done := make(chan struct{})
 		go func() { // what takes long here is no hang, unless the states stand still
 			for {

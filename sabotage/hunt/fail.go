@@ -147,8 +147,12 @@ func (w *world) shown() {
 	w.acked = max(w.acked, n)
 }
 
-// failing lets every call that changes something fail, in every way.
-func failing(ctx context.Context) string {
+// failing lets every call that changes something fail, in every way; failingAll
+// makes more states of the crash behind.
+func failing(ctx context.Context) string    { return failAll(ctx, quickly) }
+func failingAll(ctx context.Context) string { return failAll(ctx, 1) }
+
+func failAll(ctx context.Context, chance int) string {
 	for _, s := range failScripts {
 		for _, call := range changing {
 			for _, f := range faults {
@@ -159,7 +163,7 @@ func failing(ctx context.Context) string {
 					step("failing")
 					var hit bool
 					what := attempt(func() (what string) {
-						hit, what = fail(s.opts, s.run, call, f, k)
+						hit, what = fail(s.opts, s.run, call, f, k, chance)
 						return what
 					})
 					if what != "" {
@@ -177,7 +181,7 @@ func failing(ctx context.Context) string {
 
 // fail runs a script in which one call fails, and looks at what can be read then,
 // and at what is there after a crash, and after another open.
-func fail(opts func(*forebay.Options), run func(*world), call vfs.Call, f fault, k int) (hit bool, what string) {
+func fail(opts func(*forebay.Options), run func(*world), call vfs.Call, f fault, k, chance int) (hit bool, what string) {
 	o := small()
 	if opts != nil {
 		opts(&o)
@@ -206,7 +210,7 @@ func fail(opts func(*forebay.Options), run func(*world), call vfs.Call, f fault,
 		return false, ""
 	}
 	lo, hi := w.acked, w.last()
-	if what := states(crash, vfs.SectorAtomic, 1, func(disk *vfs.Mem, name string) string {
+	if what := states(crash, vfs.SectorAtomic, chance, func(disk *vfs.Mem, name string) string {
 		if what := w.judge(disk, lo, hi); what != "" {
 			return "then a crash, " + name + ": " + what
 		}

@@ -166,7 +166,7 @@ func pinned() string {
 	t.commit(forebay.Durable, "c", "1")
 	must(w.db.Close())
 	t.synced()
-	return t.explore(background, vfs.SectorAtomic)
+	return t.explore(background, vfs.SectorAtomic, quickly)
 }
 
 func pinHolds(w *world) string {

@@ -138,6 +138,16 @@ var logScripts = []struct {
 			func() error { return g.append(wal.Durable, 80, 0) },
 		)
 	}},
+	{"a truncation of what is not synced", false, func(g *ledger) error {
+		return all(
+			func() error { return g.append(wal.Durable, 700, 0) },
+			func() error { return g.append(wal.Written, 700, 0) },
+			func() error { return g.append(wal.Written, 700, 0) },
+			func() error { return g.append(wal.Written, 700, 0) },
+			func() error { return g.cut(3) },
+			func() error { return g.append(wal.Durable, 80, 0) },
+		)
+	}},
 	{"truncations over several files", false, func(g *ledger) error {
 		for range 9 {
 			if err := g.append(wal.Durable, 5000, 0); err != nil {
@@ -238,7 +248,10 @@ func (g *ledger) again() error {
 
 // logAlone runs the scripts with a crash behind each I/O, and with each call
 // failing.
-func logAlone(ctx context.Context) string {
+func logAlone(ctx context.Context) string    { return logScriptsAll(ctx, quickly) }
+func logAloneAll(ctx context.Context) string { return logScriptsAll(ctx, 3) }
+
+func logScriptsAll(ctx context.Context, chance int) string {
 	for _, s := range logScripts {
 		for _, align := range []int64{0, 4096} {
 			if ctx.Err() != nil {
@@ -255,7 +268,7 @@ func logAlone(ctx context.Context) string {
 			if align > 0 {
 				model = vfs.NothingAssumed
 			}
-			if what := attempt(func() string { return g.crashes(ctx, s.run, model) }); what != "" {
+			if what := attempt(func() string { return g.crashes(ctx, s.run, model, chance) }); what != "" {
 				return s.name + ": " + what
 			}
 		}
@@ -269,7 +282,7 @@ func logAlone(ctx context.Context) string {
 					if s.never {
 						g.opts.Policy = wal.SyncNever
 					}
-					hit, what := g.fails(s.run, call, f, k)
+					hit, what := g.fails(s.run, call, f, k, chance)
 					if what != "" {
 						return fmt.Sprintf("%s: %s %d fails (%s): %s", s.name, call, k, f.name, what)
 					}
@@ -283,7 +296,7 @@ func logAlone(ctx context.Context) string {
 	return ""
 }
 
-func (g *ledger) crashes(ctx context.Context, run func(*ledger) error, model vfs.Model) string {
+func (g *ledger) crashes(ctx context.Context, run func(*ledger) error, model vfs.Model, chance int) string {
 	g.tape()
 	var err error
 	g.l, _, err = g.open(g.mem)
@@ -300,7 +313,7 @@ func (g *ledger) crashes(ctx context.Context, run func(*ledger) error, model vfs
 		if ctx.Err() != nil {
 			return ""
 		}
-		what := states(c.disk, model, 3, func(disk *vfs.Mem, name string) string {
+		what := states(c.disk, model, chance, func(disk *vfs.Mem, name string) string {
 			if what := g.judge(disk, c); what != "" {
 				return fmt.Sprintf("crash behind I/O %d (%s %s), %s: %s", i, c.op.Call, c.op.Name, name, what)
 			}
@@ -394,7 +407,7 @@ func match(recs map[int]string, n, floor int, hist []string, lo int) string {
 	return ""
 }
 
-func (g *ledger) fails(run func(*ledger) error, call vfs.Call, f fault, k int) (hit bool, what string) {
+func (g *ledger) fails(run func(*ledger) error, call vfs.Call, f fault, k, chance int) (hit bool, what string) {
 	in := vfs.NewInjector(g.mem)
 	g.fsys = in
 	rule := f.rule
@@ -422,7 +435,7 @@ func (g *ledger) fails(run func(*ledger) error, call vfs.Call, f fault, k int) (
 	}
 	armed.Remove()
 	c := logCut{now: g.now, before: g.before, lo: g.lo, or: g.or}
-	what = states(crash, vfs.SectorAtomic, 1, func(disk *vfs.Mem, name string) string {
+	what = states(crash, vfs.SectorAtomic, chance, func(disk *vfs.Mem, name string) string {
 		if what := g.judge(disk, c); what != "" {
 			return "then a crash, " + name + ": " + what
 		}

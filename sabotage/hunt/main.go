@@ -29,33 +29,38 @@ type found struct {
 // hunts are the ways to look. Each returns the violation in words, "" for none,
 // before its context ends or soon after.
 var hunts = map[string]func(ctx context.Context) string{
-	"forged": forged, "damaged": damaged, "live": live, "failing": failing, "crash": crashes, "lives": secondLives, "reopens": reopens,
-	"follow": follow, "snapshots": snapshots, "log": logAlone, "twins": twins, "explore": explore,
+	"forged": forged, "forged+": forgedRest, "damaged": damaged, "damaged+": damagedRest, "live": live, "failing": failing, "crash": crashes, "lives": secondLives, "reopens": reopens,
+	"failing+": failingAll, "crash+": crashesAll, "reopens+": reopensAll, "log+": logAloneAll,
+	"huge": huge, "follow": follow, "snapshots": snapshots, "log": logAlone, "twins": twins, "explore": explore,
 }
 
 // orders says which hunts come first for a kind of site: the likely ones, and
 // then all others.
 var orders = map[string]string{
-	"sync":     "crash reopens log failing lives explore follow damaged snapshots live twins forged",
-	"dirsync":  "crash reopens log failing lives explore damaged snapshots follow live twins forged",
-	"checksum": "damaged live twins forged log crash reopens failing follow snapshots lives explore",
-	"bound":    "forged damaged live twins log follow crash reopens failing snapshots lives explore",
-	"poison":   "failing log crash reopens lives explore follow damaged snapshots live twins forged",
-	"order":    "crash reopens follow snapshots twins damaged log failing lives live explore forged",
+	"sync":     "crash reopens log failing follow damaged snapshots live twins forged " + more,
+	"dirsync":  "crash reopens log failing damaged snapshots follow live twins forged " + more,
+	"checksum": "damaged live twins forged damaged+ reopens log crash failing follow snapshots " + more,
+	"bound":    "forged huge damaged live twins forged+ log follow crash reopens failing snapshots " + more,
+	"poison":   "failing log crash reopens follow damaged snapshots live twins forged " + more,
+	"order":    "follow snapshots twins crash reopens damaged failing log live forged " + more,
 }
+
+// more are the hunts that take long.
+const more = "huge reopens+ crash+ log+ failing+ lives explore damaged+ forged+"
 
 func main() {
 	kind := flag.String("kind", "order", "kind of the site that is sabotaged: it decides which hunt comes first")
-	budget := flag.Duration("budget", time.Minute, "time for all hunts together")
+	budget := flag.Duration("budget", time.Minute, "time for all hunts together, of one processor")
 	only := flag.String("hunts", "", "hunts, in order, instead of those of the kind")
 	list := flag.String("corpus", "", "what the engine that is not sabotaged says of the forged bytes; written with -write")
 	write := flag.Bool("write", false, "write the corpus and end")
+	parts := flag.Int("parts", 6, "how many of the 16 parts of the forgeries are written")
 	flag.Parse()
 	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(1 << 30)
 	corpus.file = *list
 	if *write {
-		if err := corpus.write(); err != nil {
+		if err := corpus.write(*parts); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -65,8 +70,13 @@ func main() {
 	if *only != "" {
 		order = *only
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), *budget)
-	defer cancel()
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { // a machine that does other things, too, is no reason to see less
+		for processor() < *budget {
+			time.Sleep(20 * time.Millisecond)
+		}
+		cancel()
+	}()
 	go watch()
 	for _, name := range strings.Fields(order) {
 		step(name)
@@ -113,8 +123,8 @@ func step(what string) {
 	beat.Store(time.Now().UnixNano())
 }
 
-// hangs is how long one step may take.
-const hangs = 25 * time.Second
+// hangs is how long one step may take, of the clock.
+const hangs = time.Minute
 
 // watch ends the hunt when a step takes too long: the engine hangs.
 func watch() {

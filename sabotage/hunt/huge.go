@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/forebaydb/forebay"
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/wal/frame"
+)
+
+// huge lets an open read records that are above the limits, with right checksums.
+func huge(ctx context.Context) string {
+	step("huge")
+	return attempt(func() string {
+		value := func(kind byte, n int) []byte {
+			b := binary.AppendUvarint([]byte{1, 0, 1, kind, 2, 1, 'k'}, uint64(n))
+			return append(b, slices.Repeat([]byte{2}, n)...)
+		}
+		for _, c := range []struct {
+			name string
+			rec  []byte
+			good bool
+		}{
+			{"a value of the limit", value(1, base.MaxValueSize), true},
+			{"a value above the limit", value(1, base.MaxValueSize+1), false},
+			{"a record above the limit", make([]byte, base.MaxRecordSize+1), false},
+		} {
+			err := openRecord(c.rec)
+			if c.good && err != nil || !c.good && class(err) != 2 {
+				return fmt.Sprintf("%s: open says %v", c.name, err)
+			}
+		}
+		return ""
+	})
+}
+
+// openRecord opens a store whose log has one record.
+func openRecord(rec []byte) error {
+	w := newWorld(900, small())
+	must(w.open())
+	must(w.commit(forebay.Durable, "a", "1"))
+	must(w.db.Close())
+	for _, name := range w.files(w.mem) {
+		if !strings.HasSuffix(name, ".log") {
+			continue
+		}
+		p := path.Join(w.dir, name)
+		b := w.mem.Bytes(p)
+		head, err := frame.DecodeFileHeader(b[:512])
+		must(err)
+		var bl frame.Builder
+		bl.Reset(&head, frame.CodecNone, head.Start(), 0)
+		bl.Link(frame.Link{}, 0)
+		bl.Record(1, 0, rec, 0, 0)
+		out := slices.Concat(b[:head.Start()], bl.Bytes())
+		bl.Advance()
+		bl.Mark(2, 1, 0)
+		must(w.mem.SetBytes(p, slices.Concat(out, bl.Bytes(), make([]byte, 4096))))
+	}
+	db, err := forebay.Open(w.dir, w.options(w.mem))
+	if err != nil {
+		return err
+	}
+	return db.Close()
+}

@@ -107,7 +107,7 @@ type small struct {
 	head  string // the settings in use
 
 	mu  sync.Mutex // guards the rest
-	sig map[string]uint64
+	sig map[string]begun
 	cov *Covered
 	rep Report
 }
@@ -223,7 +223,7 @@ func (s *small) prepareBase(ctx context.Context) error {
 		return fmt.Errorf("fuzz: the store in which small workloads begin cannot be made: %s", rec.broken[0])
 	}
 	s.base = &base{steps: len(steps), cuts: len(rec.cuts), disk: rec.disk, hist: rec.hist, did: rec.did}
-	s.sig = map[string]uint64{}
+	s.sig = map[string]begun{}
 	return nil
 }
 
@@ -269,9 +269,16 @@ func (s *small) explore(x *explorer, words []string) {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.sig[strings.Join(words, " ")] = signature(all)
-		if from > 0 && s.sig[strings.Join(words[:len(words)-1], " ")] != signature(rec.cuts[:from]) {
+		s.sig[strings.Join(words, " ")] = begunBy(all)
+		if from == 0 {
+			return 0
+		}
+		before, now := s.sig[strings.Join(words[:len(words)-1], " ")], begunBy(rec.cuts[:from])
+		switch {
+		case before.signature != now.signature:
 			from, restarted = 0, 1
+		case !before.edge.promise(now.edge):
+			from--
 		}
 		return from
 	})
@@ -287,10 +294,26 @@ func (s *small) explore(x *explorer, words []string) {
 	}
 }
 
-// signature is a hash of what was done to the disk.
-func signature(cuts []*cut) (h uint64) {
-	for _, c := range cuts {
-		h = mix(h, xxhash.Sum64String(fmt.Sprint(c.op, c.hi)))
-	}
-	return h
+// begun is how a workload went until its last step, or its end.
+type begun struct {
+	// signature is a hash of what was done to the disk, and of what was promised
+	// after each I/O but the last.
+	signature uint64
+	// edge is what was promised after the last, until the next. What follows can
+	// raise it without any I/O: a sync that finds nothing to do, say.
+	edge bounds
 }
+
+func begunBy(cuts []*cut) (b begun) {
+	for i, c := range cuts {
+		if b.edge = c.bounds; i == len(cuts)-1 {
+			b.signature = mix(b.signature, xxhash.Sum64String(fmt.Sprint(c.op)))
+		} else {
+			b.signature = mix(b.signature, xxhash.Sum64String(fmt.Sprint(c.op, c.bounds)))
+		}
+	}
+	return b
+}
+
+// promise says whether whoever keeps to b keeps to c.
+func (b bounds) promise(c bounds) bool { return b.lo >= c.lo && b.kill >= c.kill && b.hi <= c.hi }

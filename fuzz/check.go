@@ -153,6 +153,8 @@ func (x *explorer) checkOpen(st *store, s *state, n uint64, full bool) (kind, de
 // compare checks that the store is S(n), and n within the bounds.
 func (x *explorer) compare(st *store, s *state, n uint64) (kind, detail string) {
 	switch {
+	case st.numbered == nil && n >= uint64(len(s.hist.hashes)):
+		return "not a prefix", "it is no S(n): " + s.hist.diff(contents(st))
 	case n < s.lo:
 		return "acknowledged commits are lost", fmt.Sprintf("opened at LSN %d; %d must be there; %s", n, s.lo, s.hist.diff(contents(st)))
 	case n > s.hi:
@@ -312,19 +314,20 @@ func (x *explorer) writeMore(st *store, s *state, n uint64) (kind, detail string
 
 // powerCut cuts the power with fates by chance.
 func (x *explorer) powerCut(disk *vfs.Mem) *vfs.Mem {
-	seed := x.dice.Uint64()
-	if x.filter == nil {
-		return disk.PowerCutSeed(seed, x.w.Model)
-	}
+	return x.cutBySeed(disk, x.dice.Uint64())
+}
+
+// cutBySeed cuts the power with fates that a seed decides, or with others that
+// the filter lets pass.
+func (x *explorer) cutBySeed(disk *vfs.Mem, seed uint64) *vfs.Mem {
+	f := disk.SeedFates(seed, x.w.Model)
 	units, rng := disk.Unsynced(), rand.New(rand.NewPCG(seed, 0))
-	f := make([]vfs.Fate, len(units))
-	for range 20 {
-		if g := draw(units, x.w.Model, rng); x.filter(units, g) {
-			f = g
+	for try := 0; !x.allowed(disk, units, f); try++ {
+		if f = draw(units, x.w.Model, rng); try == 20 {
+			for i := range f {
+				f[i] = vfs.Kept // which every filter lets pass
+			}
 			break
-		}
-		for i := range f {
-			f[i] = vfs.Kept
 		}
 	}
 	return disk.PowerCut(func(i int, _ vfs.Unit) vfs.Fate { return f[i] })

@@ -46,7 +46,7 @@ type explorer struct {
 	shared *shared
 
 	// filter, if not nil, says which fates a file system is still allowed.
-	filter func([]vfs.Unit, []vfs.Fate) bool
+	filter allows
 
 	want string // the only kind of violation that is looked for; "": any
 
@@ -170,7 +170,7 @@ func (x *explorer) enumerate(disk *vfs.Mem, inner bool, try func([]vfs.Fate) boo
 	}
 	e.try = func(f []vfs.Fate) bool {
 		h := hashFates(f)
-		if _, ok := x.seen[h]; ok || x.filter != nil && !x.filter(units, f) {
+		if _, ok := x.seen[h]; ok || !x.allowed(disk, units, f) {
 			return true
 		}
 		x.seen[h] = struct{}{}
@@ -297,7 +297,7 @@ func (x *explorer) second(s *state, i int, snap *vfs.Mem, b bounds) {
 	units := snap.Unsynced()
 	f := legal(units, x.w.Model, make([]vfs.Fate, len(units)))
 	for range 4 {
-		if x.filter == nil || x.filter(units, f) {
+		if x.allowed(snap, units, f) {
 			try(f)
 		}
 		f = draw(units, x.w.Model, x.rng)
@@ -306,6 +306,15 @@ func (x *explorer) second(s *state, i int, snap *vfs.Mem, b bounds) {
 			f = through(units, first+x.rng.Uint64N(last-first+1))
 		}
 	}
+}
+
+// allowed says whether the filter lets units of a disk have fates.
+func (x *explorer) allowed(disk *vfs.Mem, units []vfs.Unit, f []vfs.Fate) bool {
+	if x.filter == nil {
+		return true
+	}
+	synced, _ := disk.OrderedCuts()
+	return x.filter(units, f, synced)
 }
 
 // legal replaces Lost by Kept where the model has no Lost.

@@ -74,6 +74,7 @@ type recorder struct {
 
 // record runs the workload.
 func (x *explorer) record(w *Workload) *recording {
+	x.w = w
 	r := &recorder{x: x, w: w, out: &recording{w: w}, disk: vfs.NewMem(), hist: &history{}}
 	if b := x.base; b != nil {
 		n := uint64(len(b.hist.commits))
@@ -274,7 +275,7 @@ func (r *recorder) crash(l *life) ([]commit, error) {
 	if l.kill {
 		r.disk = c.disk.Snapshot()
 	} else {
-		r.disk = c.disk.PowerCutSeed(l.seed, r.w.Model)
+		r.disk = r.x.cutBySeed(c.disk, l.seed)
 		r.outside.kill = c.lo
 	}
 	r.open = nil

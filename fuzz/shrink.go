@@ -80,7 +80,7 @@ type shrinker struct {
 }
 
 // finds explores a workload, as it is read from its text, for the violation.
-func (s *shrinker) finds(w *Workload, filter func([]vfs.Unit, []vfs.Fate) bool) (*Workload, *Violation) {
+func (s *shrinker) finds(w *Workload, filter allows) (*Workload, *Violation) {
 	w, err := ParseWorkload(w.String())
 	if err != nil || w.Operations() == 0 {
 		return nil, nil
@@ -306,17 +306,21 @@ func plainSettings(w *Workload, i int) bool {
 type property struct {
 	name string
 	// holds says whether the fates respect it.
-	holds func([]vfs.Unit, []vfs.Fate) bool
+	holds allows
 }
+
+// allows says whether what is not synced may have these fates; the last sync was
+// operation synced.
+type allows func(us []vfs.Unit, f []vfs.Fate, synced uint64) bool
 
 // properties are those that ALICE (OSDI 2014) found applications to rely on, the
 // weaker ones first.
 var properties = []property{
 	{"a sector holds what was written to it or what it held, nothing else", sectorsWhole},
-	{"a sector that was never written holds no bytes of other files", func(us []vfs.Unit, f []vfs.Fate) bool {
-		return each(us, f, func(_ vfs.Unit, v vfs.Fate) bool { return v != vfs.Stale }) && sectorsWhole(us, f)
+	{"a sector that was never written holds no bytes of other files", func(us []vfs.Unit, f []vfs.Fate, _ uint64) bool {
+		return each(us, f, func(_ vfs.Unit, v vfs.Fate) bool { return v != vfs.Stale }) && sectorsWhole(us, f, 0)
 	}},
-	{"a file does not grow before its data is there", func(us []vfs.Unit, f []vfs.Fate) bool {
+	{"a file does not grow before its data is there", func(us []vfs.Unit, f []vfs.Fate, _ uint64) bool {
 		grown := map[int]bool{}
 		for i, u := range us {
 			grown[u.Ino] = grown[u.Ino] || u.Kind == vfs.SizeUnit && f[i] != vfs.Lost
@@ -326,7 +330,7 @@ var properties = []property{
 		})
 	}},
 	{"one write is there whole or not at all", writesWhole},
-	{"changes of directories reach the disk in their order", func(us []vfs.Unit, f []vfs.Fate) bool {
+	{"changes of directories reach the disk in their order", func(us []vfs.Unit, f []vfs.Fate, _ uint64) bool {
 		lost := false
 		return each(us, f, func(u vfs.Unit, v vfs.Fate) bool {
 			if u.Kind != vfs.EntryUnit {
@@ -336,16 +340,16 @@ var properties = []property{
 			return lost == (v != vfs.Kept)
 		})
 	}},
-	{"changes of directories are durable at once", func(us []vfs.Unit, f []vfs.Fate) bool {
+	{"changes of directories are durable at once", func(us []vfs.Unit, f []vfs.Fate, _ uint64) bool {
 		return each(us, f, func(u vfs.Unit, v vfs.Fate) bool { return u.Kind != vfs.EntryUnit || v == vfs.Kept })
 	}},
-	{"writes to one file reach the disk in their order", func(us []vfs.Unit, f []vfs.Fate) bool {
-		return inOrder(us, f, func(u vfs.Unit) int { return u.Ino })
+	{"writes to one file reach the disk in their order", func(us []vfs.Unit, f []vfs.Fate, _ uint64) bool {
+		return inOrder(us, f, 0, func(u vfs.Unit) int { return u.Ino })
 	}},
-	{"everything reaches the disk in its order", func(us []vfs.Unit, f []vfs.Fate) bool {
-		return inOrder(us, f, func(vfs.Unit) int { return 0 })
+	{"everything reaches the disk in its order", func(us []vfs.Unit, f []vfs.Fate, synced uint64) bool {
+		return inOrder(us, f, synced, func(vfs.Unit) int { return 0 })
 	}},
-	{"what was written is durable at once, without any sync", func(us []vfs.Unit, f []vfs.Fate) bool {
+	{"what was written is durable at once, without any sync", func(us []vfs.Unit, f []vfs.Fate, _ uint64) bool {
 		return each(us, f, func(_ vfs.Unit, v vfs.Fate) bool { return v == vfs.Kept })
 	}},
 }
@@ -359,7 +363,7 @@ func each(us []vfs.Unit, f []vfs.Fate, ok func(vfs.Unit, vfs.Fate) bool) bool {
 	return true
 }
 
-func sectorsWhole(us []vfs.Unit, f []vfs.Fate) bool {
+func sectorsWhole(us []vfs.Unit, f []vfs.Fate, _ uint64) bool {
 	return each(us, f, func(u vfs.Unit, v vfs.Fate) bool {
 		return v != vfs.Garbage && v != vfs.Torn && (v != vfs.Zeroed || u.Fresh)
 	})
@@ -367,7 +371,7 @@ func sectorsWhole(us []vfs.Unit, f []vfs.Fate) bool {
 
 // writesWhole: the sectors that one write made the newest are all kept or all
 // not.
-func writesWhole(us []vfs.Unit, f []vfs.Fate) bool {
+func writesWhole(us []vfs.Unit, f []vfs.Fate, _ uint64) bool {
 	kept := map[uint64]bool{}
 	return each(us, f, func(u vfs.Unit, v vfs.Fate) bool {
 		if u.Kind != vfs.SectorUnit {
@@ -379,16 +383,16 @@ func writesWhole(us []vfs.Unit, f []vfs.Fate) bool {
 	})
 }
 
-// inOrder: of each group, what is kept came before all that is lost.
-func inOrder(us []vfs.Unit, f []vfs.Fate, group func(vfs.Unit) int) bool {
+// inOrder: of each group, what is kept came before all that is lost, and so did
+// what a sync has made durable at operation synced.
+func inOrder(us []vfs.Unit, f []vfs.Fate, synced uint64, group func(vfs.Unit) int) bool {
 	last, first := map[int]uint64{}, map[int]uint64{}
 	for i, u := range us {
-		g, seq := group(u), u.Seqs[0]
-		switch {
-		case f[i] == vfs.Kept:
-			last[g] = max(last[g], seq)
-		case first[g] == 0 || seq < first[g]:
-			first[g] = seq
+		g := group(u)
+		kept, lost := versions(u, f[i])
+		last[g] = max(last[g], kept, synced)
+		if lost > 0 && (first[g] == 0 || lost < first[g]) {
+			first[g] = lost
 		}
 	}
 	for g, lost := range first {
@@ -399,10 +403,24 @@ func inOrder(us []vfs.Unit, f []vfs.Fate, group func(vfs.Unit) int) bool {
 	return true
 }
 
+// versions returns which operation on a unit was the last whose result is there,
+// and which the first whose result is not; 0: none.
+func versions(u vfs.Unit, f vfs.Fate) (kept, lost uint64) {
+	if f == vfs.Kept {
+		return u.Seqs[0], 0
+	}
+	for k := 1; k < u.Versions; k++ {
+		if f == vfs.Older(k) {
+			return u.Seqs[k], u.Seqs[k-1]
+		}
+	}
+	return 0, u.Seqs[max(u.Versions, 1)-1]
+}
+
 // property names the weakest property that prevents the violation.
 func (s *shrinker) property(w *Workload, v *Violation) string {
-	_, crashes, _ := strings.Cut(v.Replay, "@")
-	if crashes == "" {
+	// A violation in a later life comes after the crash that ended the one before.
+	if !strings.Contains(v.Replay, "@") && len(w.lives) < 2 {
 		return "none: it needs no crash"
 	}
 	ctx := s.ctx

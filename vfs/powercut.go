@@ -315,19 +315,34 @@ func (m *Mem) PowerCut(choose func(i int, u Unit) Fate) *Mem {
 // PowerCutSeed cuts the power with fates of model mod that seed decides: of
 // four cuts one keeps most units, one loses most, and two choose freely.
 func (m *Mem) PowerCutSeed(seed uint64, mod Model) *Mem {
+	s := m.Snapshot()
+	f := s.SeedFates(seed, mod)
+	return s.PowerCut(func(i int, _ Unit) Fate { return f[i] })
+}
+
+// SeedFates returns the fates that PowerCutSeed gives to the units of Unsynced.
+func (m *Mem) SeedFates(seed uint64, mod Model) []Fate {
 	var pcg rand.PCG
 	pcg.Seed(seed, 0x6b6f)
+	units := m.Unsynced()
+	out := make([]Fate, len(units))
 	if mod == Ordered {
 		first, last := m.OrderedCuts()
-		return m.PowerCut(KeepThrough(first + pcg.Uint64()%(last-first+1)))
+		choose := KeepThrough(first + pcg.Uint64()%(last-first+1))
+		for i, u := range units {
+			out[i] = choose(i, u)
+		}
+		return out
 	}
 	temper := pcg.Uint64() % 4
-	return m.PowerCut(func(_ int, u Unit) Fate {
+	for i, u := range units {
 		legal := LegalFates(u, mod)
 		r := pcg.Uint64()
 		if f := Fate(temper); temper < 2 && r>>32%8 != 0 && slices.Contains(legal, f) {
-			return f // Lost or Kept
+			out[i] = f // Lost or Kept
+			continue
 		}
-		return legal[uint32(r)%uint32(len(legal))]
-	})
+		out[i] = legal[uint32(r)%uint32(len(legal))]
+	}
+	return out
 }

@@ -320,6 +320,7 @@ func (x *explorer) powerCut(disk *vfs.Mem) *vfs.Mem {
 // cutBySeed cuts the power with fates that a seed decides, or with others that
 // the filter lets pass.
 func (x *explorer) cutBySeed(disk *vfs.Mem, seed uint64) *vfs.Mem {
+	disk = disk.Snapshot() // the engine may be at work on it still
 	f := disk.SeedFates(seed, x.w.Model)
 	units, rng := disk.Unsynced(), rand.New(rand.NewPCG(seed, 0))
 	for try := 0; !x.allowed(disk, units, f); try++ {

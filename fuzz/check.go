@@ -82,10 +82,7 @@ func (q *quickRand) Read(p []byte) (int, error) {
 // the same is promised, came before: such a one is counted, and not opened again.
 func (x *explorer) judge(s *state) bool {
 	if len(s.backups) == 0 && !isKill(s.crashes[len(s.crashes)-1].fates) {
-		sum := mix(s.disk.Sum(x.disks), mix(s.lo, s.hi))
-		for _, h := range s.hist.hashes[s.lo : s.hi+1] {
-			sum = mix(sum, h)
-		}
+		sum := x.sum(s)
 		if _, ok := x.same[sum]; ok {
 			x.stats.Same++
 			return false

@@ -56,7 +56,8 @@ type explorer struct {
 	alike map[uint64]struct{} // fates that come to the same
 	found map[uint64]struct{} // LSNs recovered, by line of time
 	same  map[uint64]struct{} // disks opened
-	disks maphash.Seed        // of same
+	recut map[uint64]struct{} // of these, those whose recovery was cut everywhere
+	disks maphash.Seed        // of same and recut
 	out   []*Violation
 	count int64 // states of this workload
 	limit int64
@@ -96,6 +97,7 @@ func (x *explorer) explore(w *Workload, from func(*recording) int) {
 	x.rng = rand.New(rand.NewPCG(w.Seed, 0xc07))
 	clear(x.found)
 	clear(x.same)
+	clear(x.recut)
 	rec := x.run(w)
 	x.out = append(x.out, rec.broken...)
 	x.shared.violations.Add(int64(len(rec.broken)))
@@ -225,9 +227,29 @@ func (x *explorer) power(i int, f []vfs.Fate, c *cut) {
 	if again {
 		t.disk = s.disk.Snapshot()
 	}
-	if x.judge(s) && again {
+	sum, broken := uint64(0), len(x.out)
+	if x.deep {
+		sum = x.sum(s)
+	}
+	good := x.judge(s)
+	if x.deep {
+		// One that a crash inside a recovery has left before was judged, and no more.
+		_, cut := x.recut[sum]
+		good = len(x.out) == broken && (good || !cut)
+		x.recut[sum] = struct{}{}
+	}
+	if good && again {
 		x.again(&t)
 	}
+}
+
+// sum is the same for states that look the same and of which the same is promised.
+func (x *explorer) sum(s *state) uint64 {
+	sum := mix(s.disk.Sum(x.disks), mix(s.lo, s.hi))
+	for _, h := range s.hist.hashes[s.lo : s.hi+1] {
+		sum = mix(sum, h)
+	}
+	return sum
 }
 
 // again opens a state, cuts the power or kills the process after each I/O of

@@ -272,7 +272,7 @@ func reporter(cfg *Config, report func() Report) (stop func()) {
 }
 
 func newExplorer(ctx context.Context, cfg *Config, sh *shared) *explorer {
-	return &explorer{cfg: cfg, ctx: ctx, shared: sh, seen: map[uint64]struct{}{}, alike: map[uint64]struct{}{}, found: map[uint64]struct{}{}, same: map[uint64]struct{}{}, disks: maphash.MakeSeed()}
+	return &explorer{cfg: cfg, ctx: ctx, shared: sh, seen: map[uint64]struct{}{}, alike: map[uint64]struct{}{}, found: map[uint64]struct{}{}, same: map[uint64]struct{}{}, recut: map[uint64]struct{}{}, disks: maphash.MakeSeed()}
 }
 
 // add takes in the figures of one workload.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -253,4 +254,30 @@ func TestPropertyOfLaterLife(t *testing.T) {
 		}
 	}
 	require.Fail(t, "no crash between lives took the name of the log")
+}
+
+// TestDeepCutsEveryRecovery: a state whose recovery is to be cut has it cut, also
+// where a crash inside another recovery has left the same disk before.
+func TestDeepCutsEveryRecovery(t *testing.T) {
+	cfg := Config{Engine: toyEngine{}}
+	require.NoError(t, prepare(&cfg))
+	w, err := ParseWorkload("| d{k1=8}")
+	require.NoError(t, err)
+	x := newExplorer(t.Context(), &cfg, &shared{})
+	x.deep = true
+	x.rng = rand.New(rand.NewPCG(0, 0))
+	rec := x.run(w)
+	require.Empty(t, rec.broken)
+	i := len(rec.cuts) - 1
+	kept := make([]vfs.Fate, len(rec.cuts[i].disk.Unsynced()))
+	for k := range kept {
+		kept[k] = vfs.Kept
+	}
+	require.True(t, x.judge(rec.cuts[i].state(i, kept)))
+	before := x.stats.States
+	x.power(i, kept, rec.cuts[i])
+	require.Greater(t, x.stats.States, before)
+	before = x.stats.States
+	x.power(i, kept, rec.cuts[i])
+	require.Equal(t, before, x.stats.States, "and that once")
 }

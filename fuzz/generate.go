@@ -61,6 +61,18 @@ func (p powers) limit(w *Workload) {
 	}
 }
 
+// allow returns an error where the engine cannot do a workload.
+func (p powers) allow(w *Workload) error {
+	can := w.clone()
+	p.limit(can)
+	for i := range w.lives {
+		if a, b := fmt.Sprint(w.lives[i].steps), fmt.Sprint(can.lives[i].steps); a != b {
+			return fmt.Errorf("the engine cannot do %s, only %s", a, b)
+		}
+	}
+	return nil
+}
+
 func (p powers) limitStep(s *step) bool {
 	can := func(k stepKind) bool {
 		switch k {

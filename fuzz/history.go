@@ -27,8 +27,8 @@ func keyName(space int, key []byte) string {
 
 // spaceOf takes a name apart.
 func spaceOf(name string) (space int, key string) {
-	if home, key, ok := strings.Cut(name, "/"); ok {
-		if n, err := strconv.Atoi(home[1:]); err == nil {
+	if home, key, ok := strings.Cut(name, "/"); ok && strings.HasPrefix(home, "s") {
+		if n, err := strconv.Atoi(home[1:]); err == nil && n > 0 && strconv.Itoa(n) == home[1:] {
 			return n, key
 		}
 	}

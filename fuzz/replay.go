@@ -19,6 +19,9 @@ import (
 
 const fateLetters = "LKZGSTabc"
 
+// maxFates bounds what is made of an id.
+const maxFates = 1 << 20
+
 func fateString(f []vfs.Fate) string {
 	if isKill(f) {
 		return "!"
@@ -52,10 +55,16 @@ func parseFates(s string) (f []vfs.Fate, err error) {
 		case i < 0:
 			return nil, fmt.Errorf("fates %q: the letters are %s", s, fateLetters)
 		}
+		if len(f)+n > maxFates {
+			return nil, fmt.Errorf("fates %q: more fates than the %d that a cut may have", s, maxFates)
+		}
 		for range max(1, n) {
 			f = append(f, vfs.Fate(i))
 		}
 		n = 0
+	}
+	if n > 0 {
+		return nil, fmt.Errorf("fates %q: ends in a number, of no letter", s)
 	}
 	return f, nil
 }
@@ -84,7 +93,9 @@ func replayID(w *Workload, crashes ...crash) string {
 func parseID(id string, p powers) (w *Workload, crashes []crash, err error) {
 	parts := strings.Split(id, "@")
 	if strings.Contains(parts[0], "|") {
-		w, err = ParseWorkload(parts[0])
+		if w, err = ParseWorkload(parts[0]); err == nil {
+			err = p.allow(w)
+		}
 	} else {
 		var seed uint64
 		var model vfs.Model

@@ -119,7 +119,7 @@ func parseLife(text string) (l life, err error) {
 			return l, err
 		}
 	}
-	if l.at < 0 || l.at >= 1 {
+	if !(l.at >= 0 && l.at < 1) { // NaN, too
 		return l, fmt.Errorf("at=%v is not from 0 to below 1", l.at)
 	}
 	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
@@ -192,8 +192,11 @@ func parseCommit(text string) (c commit, rest string, err error) {
 		}
 		c.ops = append(c.ops, op)
 	}
-	if len(c.ops) == 0 {
+	switch whole := func(op Op) bool { return op.Kind == Create || op.Kind == Drop }; {
+	case len(c.ops) == 0:
 		return c, "", fmt.Errorf("%q: a commit has an operation", text)
+	case len(c.ops) > 1 && slices.ContainsFunc(c.ops, whole):
+		return c, "", fmt.Errorf("%q: a commit that makes or drops a keyspace does nothing else", text)
 	}
 	return c, rest, nil
 }
@@ -229,7 +232,10 @@ func parseOp(word string) (op Op, err error) {
 	if op.Space = space; key != "" {
 		op.Key = []byte(key)
 	}
-	if space == 0 && key == "" && op.Kind != DeleteRange {
+	switch whole := op.Kind == Create || op.Kind == Drop; {
+	case whole && (space == 0 || key != ""):
+		return op, fmt.Errorf("%q: no keyspace, which is like s1/", word)
+	case !whole && key == "" && op.Kind != DeleteRange:
 		return op, fmt.Errorf("%q: no key", word)
 	}
 	return op, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -79,10 +80,11 @@ var smallSettings = []string{
 }
 
 // alphabet lists the operations of small workloads, each as a text in which %d
-// is the place of the operation, for keys that are new.
-func alphabet() (ops []string) {
+// is the place of the operation, for keys that are new. batch is the operation that
+// is a batch.
+func alphabet(batch string) (ops []string) {
 	for _, level := range levelNames {
-		for _, op := range []string{"n%d=40", "k0=600", "-k1", "-[k0,k2)", "m%d=300 s1/k0=300"} {
+		for _, op := range []string{"n%d=40", "k0=600", "-k1", "-[k0,k2)", batch} {
 			ops = append(ops, level+"{"+op+"}")
 		}
 	}
@@ -144,13 +146,14 @@ func Exhaust(ctx context.Context, cfg Config, bound Bound) (Report, Covered, err
 	}
 	cov.Workloads = perLength * len(cov.Settings)
 	sh := &shared{most: cfg.MaxViolations}
-	stop := reporter(&cfg, func() Report {
+	stop := sync.OnceFunc(reporter(&cfg, func() Report {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		r := s.rep
+		r.Rows, r.Violations = slices.Clone(r.Rows), slices.Clone(r.Violations)
 		r.Seconds, r.Planned = time.Since(start).Seconds(), cov.Workloads
 		return r
-	})
+	}))
 	defer stop()
 	for _, s.head = range cov.Settings {
 		if err := s.prepareBase(ctx); err != nil {
@@ -163,6 +166,7 @@ func Exhaust(ctx context.Context, cfg Config, bound Bound) (Report, Covered, err
 			}
 		}
 	}
+	stop() // what was reported is changed from here on
 	s.rep.Seconds = time.Since(start).Seconds()
 	shrinkAll(context.WithoutCancel(ctx), &cfg, s.rep.Violations)
 	return s.rep, cov, nil
@@ -171,7 +175,14 @@ func Exhaust(ctx context.Context, cfg Config, bound Bound) (Report, Covered, err
 // alphabet is that of an engine with these powers.
 func (p powers) alphabet() (ops []string) {
 	seen := map[string]bool{}
-	for _, text := range alphabet() {
+	batch := "m%d=300 s1/k0=300"
+	switch {
+	case !p.Batches:
+		batch = "m%d=300"
+	case !p.spaces:
+		batch = "m%d=300 k0=300"
+	}
+	for _, text := range alphabet(batch) {
 		w, err := ParseWorkload("| " + strings.ReplaceAll(text, "%d", "0"))
 		if err != nil {
 			continue // a test parses them all
@@ -289,7 +300,7 @@ func (s *small) explore(x *explorer, words []string) {
 	s.cov.Whole += x.stats.Whole
 	s.cov.Wide += x.stats.Cuts - x.stats.Whole
 	s.cov.Restarted += restarted
-	if x.ctx.Err() == nil {
+	if !x.done() {
 		s.cov.Explored++
 	}
 }

@@ -50,12 +50,34 @@ func TestExhaust(t *testing.T) {
 // TestAlphabet: every operation of small workloads can be read, and an engine
 // that can do little has few.
 func TestAlphabet(t *testing.T) {
-	for _, op := range alphabet() {
+	for _, op := range alphabet("m%d=300 s1/k0=300") {
 		_, err := ParseWorkload("| " + basePart + " " + op)
 		require.NoError(t, err)
 	}
 	all, err := powersOf(Forebay{})
 	require.NoError(t, err)
 	require.Len(t, all.alphabet(), 19)
-	require.Equal(t, []string{"d{n%d=40}", "d{k0=600}", "d{-k1}", "d{m%d=300 s1/k0=300}", "reopen"}, powers{}.alphabet())
+	require.Equal(t, []string{"d{n%d=40}", "d{k0=600}", "d{-k1}", "d{m%d=300}", "reopen"}, powers{}.alphabet())
+	require.Contains(t, powers{Abilities: Abilities{Batches: true}}.alphabet(), "d{m%d=300 k0=300}", "a batch needs no keyspace")
+}
+
+// TestExhaustProgress: what is reported while it goes on may be looked at, and what
+// was cut short is not called explored.
+func TestExhaustProgress(t *testing.T) {
+	seen := 0
+	cfg := Config{Engine: toyEngine{ackEarly: true}, Workers: 2, Every: time.Millisecond, MaxViolations: 1}
+	cfg.Progress = func(r Report) {
+		seen += len(r.Table())
+		for _, v := range r.Violations {
+			seen += len(v.String())
+		}
+	}
+	rep, cov, err := Exhaust(t.Context(), cfg, Bound{Ops: 0})
+	require.NoError(t, err)
+	require.NotEmpty(t, rep.Violations)
+	require.False(t, cov.Done(), cov.String())
+	cfg.Engine, cfg.MaxViolations = toyEngine{}, 0
+	_, cov, err = Exhaust(t.Context(), cfg, Bound{Ops: 1})
+	require.NoError(t, err)
+	require.True(t, cov.Done())
 }

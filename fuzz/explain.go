@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 
 	"github.com/forebaydb/forebay/vfs"
@@ -156,19 +157,20 @@ func unitString(u vfs.Unit) string {
 }
 
 // list names the files of a disk with their sizes.
-func list(m *vfs.Mem) string {
-	var out []string
-	dirs, _ := m.List("")
-	for _, d := range dirs {
-		names, err := m.List(d)
-		if err != nil {
-			continue
-		}
-		for _, n := range names {
-			if info, err := m.Stat(d + "/" + n); err == nil && !info.Dir {
-				out = append(out, fmt.Sprintf("%s/%s %d", d, n, info.Size))
-			}
+func list(m *vfs.Mem) string { return strings.Join(listDir(m, ""), ", ") }
+
+func listDir(m *vfs.Mem, dir string) (out []string) {
+	names, err := m.List(dir)
+	if err != nil {
+		return []string{fmt.Sprintf("%s cannot be listed (%v)", dir, err)}
+	}
+	for _, n := range names {
+		name := path.Join(dir, n)
+		if info, err := m.Stat(name); err == nil && !info.Dir {
+			out = append(out, fmt.Sprintf("%s %d", name, info.Size))
+		} else if err == nil {
+			out = append(out, listDir(m, name)...)
 		}
 	}
-	return strings.Join(out, ", ")
+	return out
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/forebaydb/forebay/vfs"
 )
@@ -281,9 +282,21 @@ func (x *explorer) again(s *state) {
 // end. It leaves the state's own disk as it is.
 func (x *explorer) recovery(s *state) (snaps []*vfs.Mem, n uint64, err error) {
 	disk := s.disk.Snapshot()
-	disk.OnIO(func(vfs.Op) { snaps = append(snaps, disk.Snapshot()) })
+	var mu sync.Mutex // guards snaps: the engine may be at work when the open returns
+	ended := false
+	disk.OnIO(func(vfs.Op) {
+		snap := disk.Snapshot()
+		mu.Lock()
+		defer mu.Unlock()
+		if !ended {
+			snaps = append(snaps, snap)
+		}
+	})
 	st, n, err := x.open(x.under(disk), x.settings(s, false), s.hist, s.lo, s.hi)
 	disk.OnIO(nil)
+	mu.Lock()
+	ended = true
+	mu.Unlock()
 	if err != nil {
 		return nil, 0, err
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -280,4 +281,12 @@ func TestDeepCutsEveryRecovery(t *testing.T) {
 	before = x.stats.States
 	x.power(i, kept, rec.cuts[i])
 	require.Equal(t, before, x.stats.States, "and that once")
+}
+
+// TestExplainFilesInRoot: a store need not have a directory of its own.
+func TestExplainFilesInRoot(t *testing.T) {
+	var out strings.Builder
+	require.NoError(t, Explain(t.Context(), Config{Engine: toyEngine{}}, "| d{k1=8}@3:!", &out))
+	require.Contains(t, out.String(), "on disk   a.log 35\n")
+	require.Contains(t, out.String(), "verdict   as promised")
 }

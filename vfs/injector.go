@@ -1,12 +1,14 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"path"
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 )
 
 // SyncFailer is what a File may offer, itself or by an Unwrap() File, so that
@@ -275,8 +277,8 @@ func (in *Injector) SyncDir(dir string) error {
 		if err := in.fs.SyncDir(dir); err != nil {
 			return err
 		}
-	} else if d, ok := unwrapFS[DirSyncFailer](in.fs); ok {
-		d.FailSyncDir(dir)
+	} else if d, ok := unwrapFS[DirSyncFailer](in.fs); ok && !errors.Is(r.Err, syscall.EMFILE) && !errors.Is(r.Err, syscall.ENFILE) {
+		d.FailSyncDir(dir) // without a descriptor it was not even begun
 	}
 	return r.err(CallSyncDir, dir)
 }

@@ -166,3 +166,25 @@ func TestRecorder(t *testing.T) {
 	r.Reset()
 	require.Empty(t, r.Events())
 }
+
+// TestDirectorySyncWithoutADescriptor: a sync that could not even be begun spoils
+// nothing, and the next one makes the entries durable; after one that failed it
+// does not.
+func TestDirectorySyncWithoutADescriptor(t *testing.T) {
+	for _, c := range []struct {
+		err     error
+		durable bool
+	}{{syscall.EMFILE, true}, {syscall.ENFILE, true}, {syscall.EIO, false}} {
+		mem := NewMem()
+		in := NewInjector(mem)
+		in.Add(Rule{Call: CallSyncDir, Err: c.err})
+		f, err := in.Create("a", ReadWrite)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		require.ErrorIs(t, in.SyncDir("."), c.err)
+		require.NoError(t, in.SyncDir("."))
+		cut := mem.PowerCut(func(int, Unit) Fate { return Lost })
+		_, err = cut.Stat("a")
+		require.Equal(t, c.durable, err == nil, "%v", c.err)
+	}
+}

@@ -2,6 +2,7 @@ package fuzz
 
 import (
 	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/forebaydb/forebay/vfs"
@@ -46,7 +47,7 @@ func newStore(s Store) *store {
 // for an n from lo to hi. It returns that n; where what is there is no S(n), n is
 // above every commit. hist may be nil where nothing is known.
 func (x *explorer) open(fsys vfs.FS, s Settings, hist *history, lo, hi uint64) (st *store, n uint64, err error) {
-	opened, err := x.cfg.Engine.Open(fsys, s)
+	opened, err := openEngine(x.cfg.Engine, fsys, s)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -66,6 +67,17 @@ func (x *explorer) open(fsys vfs.FS, s Settings, hist *history, lo, hi uint64) (
 	st.last.Store(n)
 	st.durable.Store(n)
 	return st, n, nil
+}
+
+// openEngine is Engine.Open, whose panic over a state is an error like others: it
+// has a replay id then.
+func openEngine(e Engine, fsys vfs.FS, s Settings) (st Store, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			st, err = nil, fmt.Errorf("the engine panics: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return e.Open(fsys, s)
 }
 
 // find returns the n for which sum is H(n): the last within the bounds, or else

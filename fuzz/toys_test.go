@@ -27,6 +27,7 @@ type toyEngine struct {
 	twoLogs    bool // commits go to two files in turn, and each syncs its own
 	lazyWrite  bool // a Written commit stays in the memory of the process
 	idleSync   bool // Sync does nothing
+	trusting   bool // a length that is wrong is a panic
 }
 
 func (toyEngine) Abilities() Abilities { return Abilities{Batches: true, Levels: true} }
@@ -86,6 +87,9 @@ func (e toyEngine) read(f vfs.File, records map[uint64][]byte) (at int64, err er
 	}
 	for len(log) >= 8 {
 		n := uint64(binary.LittleEndian.Uint32(log))
+		if e.trusting {
+			_ = log[8 : 8+n][7]
+		}
 		if n < 8 || n > uint64(len(log)-8) || !e.noChecksum && crc32.ChecksumIEEE(log[8:8+n]) != binary.LittleEndian.Uint32(log[4:]) {
 			break
 		}
@@ -211,6 +215,7 @@ func TestToys(t *testing.T) {
 		"an unsynced tail is shown": {toyEngine{unsynced: true}, "second recovery differs", never},
 		"order is lost":             {toyEngine{twoLogs: true}, hole, "everything reaches the disk in its order"},
 		"written is not written":    {toyEngine{lazyWrite: true}, lost, "none: it is enough to kill the process"},
+		"a panic in an open":        {toyEngine{trusting: true}, "open fails", "a file does not grow before its data is there"},
 		"a sync that syncs nothing": {toyEngine{idleSync: true}, lost, never},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -71,6 +71,8 @@ const (
 	basePart = "d{+s1/} d{k0=40 k1=40 s1/k0=40} checkpoint d{k1=50 k2=40} reopen"
 	// lastOp may end a workload, and no more than that.
 	lastOp = "backup"
+	// maxOps and maxUnits are beyond what anybody has the time for.
+	maxOps, maxUnits = 8, 30
 )
 
 // smallSettings are those under which small workloads are explored.
@@ -128,6 +130,9 @@ func Exhaust(ctx context.Context, cfg Config, bound Bound) (Report, Covered, err
 	}
 	if bound.Units == 0 {
 		bound.Units = exhaustive
+	}
+	if bound.Ops < 0 || bound.Ops > maxOps || bound.Units < 0 || bound.Units > maxUnits {
+		return Report{}, Covered{}, fmt.Errorf("fuzz: the bound is from 0 to %d operations, and to %d units", maxOps, maxUnits)
 	}
 	cfg.PerWorkload, cfg.units = 0, bound.Units
 	start := time.Now()

@@ -81,3 +81,11 @@ func TestExhaustProgress(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, cov.Done())
 }
+
+// TestExhaustBound: a bound that no number holds is not covered by nothing.
+func TestExhaustBound(t *testing.T) {
+	for _, b := range []Bound{{Ops: -1}, {Ops: 20}, {Units: 64}, {Units: -1}} {
+		_, _, err := Exhaust(t.Context(), Config{Engine: toyEngine{}}, b)
+		require.ErrorContains(t, err, "the bound is from 0")
+	}
+}

@@ -22,6 +22,10 @@ func (m *Mem) Sum(seed maphash.Seed) uint64 {
 		n := m.inodes[d.ino]
 		number(uint64(len(d.path)))
 		h.WriteString(d.path)
+		if n.dir {
+			number(1 << 63) // no size
+			continue
+		}
 		number(uint64(n.size))
 		for i := range n.slots {
 			if p := n.slots[i].p; p != nil {

@@ -35,3 +35,14 @@ func TestSum(t *testing.T) {
 	require.Equal(t, base, kept.Sum(seed))
 	require.Equal(t, vfs.NewMem().Sum(seed), m.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost }).Sum(seed))
 }
+
+// TestSumTellsDirectories: a directory is no empty file.
+func TestSumTellsDirectories(t *testing.T) {
+	seed := maphash.MakeSeed()
+	a, b := vfs.NewMem(), vfs.NewMem()
+	require.NoError(t, a.MkdirAll("x"))
+	f, err := b.Create("x", 0)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	require.NotEqual(t, a.Sum(seed), b.Sum(seed))
+}

@@ -127,8 +127,8 @@ func TestFailHasTeeth(t *testing.T) {
 				return nil
 			}
 			return f.SyncData()
-		}}), "a wrong state"},
-		"a failed sync is passed over": {onDisk(bent{sync: func(f vfs.File) error { _ = f.SyncData(); return nil }}), "a wrong state"},
+		}}), "a wrong state|open fails"},
+		"a failed sync is passed over": {onDisk(bent{sync: func(f vfs.File) error { _ = f.SyncData(); return nil }}), "a wrong state|open fails"},
 		"a failed write is passed over": {onDisk(bent{write: func(f vfs.File, p []byte, off int64) (int, error) {
 			_, _ = f.WriteAt(p, off)
 			return len(p), nil
@@ -154,7 +154,7 @@ func TestFailHasTeeth(t *testing.T) {
 				_, _ = s.Apply(ops[:1], l)
 			}
 			return n, err
-		}}), "a wrong state"},
+		}}), "a wrong state|open fails"},
 		"an error without its cause": {onStore(bentStore{apply: func(s Store, ops []Op, l Level) (uint64, error) {
 			n, err := s.Apply(ops, l)
 			if err != nil {

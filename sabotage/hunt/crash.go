@@ -37,9 +37,13 @@ type tape struct {
 func (t *tape) start() {
 	t.w.mem.OnIO(func(op vfs.Op) {
 		snap := t.w.mem.Snapshot()
+		lo := t.w.acked
+		if db := t.w.db; db != nil {
+			lo = max(lo, db.DurableLSN())
+		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.cuts = append(t.cuts, cut{disk: snap, lo: t.w.acked, hi: t.under, op: op, where: t.where, copies: t.copies})
+		t.cuts = append(t.cuts, cut{disk: snap, lo: lo, hi: t.under, op: op, where: t.where, copies: t.copies})
 	})
 }
 
@@ -85,7 +89,7 @@ func (t *tape) raise() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n := len(t.cuts); n > 0 {
-		t.cuts[n-1].lo = max(t.cuts[n-1].lo, t.w.acked)
+		t.cuts[n-1].lo = max(t.cuts[n-1].lo, t.w.acked, t.w.db.DurableLSN())
 	}
 }
 
@@ -101,7 +105,7 @@ func (t *tape) synced() {
 	t.raise()
 }
 
-// quickly is a chance that makes no states but the first five.
+// quickly is a chance that makes no states but the first six.
 const quickly = -1
 
 // states calls try with what power cuts at a cut may leave: nothing that is
@@ -127,6 +131,14 @@ func states(disk *vfs.Mem, model vfs.Model, chance int, try func(*vfs.Mem, strin
 		return what
 	}
 	last := len(units) - 1
+	if what := pick("lost "+units[last].Name, func(i int, _ vfs.Unit) vfs.Fate {
+		if i == last {
+			return vfs.Lost
+		}
+		return vfs.Kept
+	}); what != "" {
+		return what
+	}
 	if what := pick("lost "+units[0].Name, func(i int, _ vfs.Unit) vfs.Fate {
 		if i == 0 {
 			return vfs.Lost
@@ -193,8 +205,31 @@ func (t *tape) explore(ctx context.Context, model vfs.Model, chance int) string 
 			}
 			return ""
 		})
+		if what == "" {
+			what = t.again(c)
+		}
 		if what != "" {
 			return what
+		}
+	}
+	return ""
+}
+
+// again kills the process at a cut, opens, and cuts the power: what the open showed
+// is there, and what it acted on was durable.
+func (t *tape) again(c cut) string {
+	disk := c.disk.Snapshot()
+	db, err := forebay.Open(t.w.dir, t.w.options(disk))
+	if err != nil {
+		return "" // it was looked at already
+	}
+	n := db.LastLSN()
+	shown := disk.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost })
+	_ = db.Close()
+	closed := disk.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost })
+	for _, d := range []*vfs.Mem{shown, closed} {
+		if what := t.w.judge(d, n, max(n, c.hi)); what != "" {
+			return fmt.Sprintf("killed in %s, behind an I/O (%s %s), then an open and a power cut: %s", c.where, c.op.Call, c.op.Name, what)
 		}
 	}
 	return ""
@@ -259,6 +294,13 @@ var scripts = []struct {
 			if i%3 == 2 {
 				t.checkpoint()
 			}
+		}
+	}},
+	{"keys that are long", nil, "", func(t *tape) {
+		long := strings.Repeat("k", 900)
+		for i := range 3 {
+			t.commit(forebay.Durable, long+"a", value(i, 10), long+"z", value(i, 10))
+			t.checkpoint()
 		}
 	}},
 	{"sync and close", func(o *forebay.Options) { o.Sync = forebay.SyncNever }, "", func(t *tape) {

@@ -50,6 +50,11 @@ func images() []*image {
 	add("log alone", nil, true, func(w *world) { commits(w, 0, 4) })
 	add("segments", nil, true, func(w *world) {
 		commits(w, 0, 22)
+		var many []string
+		for i := range 40 { // more than two restart points
+			many = append(many, fmt.Sprintf("m%02d", i), fmt.Sprint(i))
+		}
+		must(w.commit(forebay.Durable, many...))
 		must(w.db.DeleteRange([]byte("k1"), []byte("k15")))
 		w.deleteRange("k1", "k15")
 		must(w.db.Checkpoint(background))
@@ -61,6 +66,17 @@ func images() []*image {
 		}
 		must(w.db.Compact(background))
 		must(w.commit(forebay.Durable, "z", strings.Repeat("cd", 80)))
+	})
+	add("packed log", func(o *forebay.Options) { o.Compression = forebay.S2 }, true, func(w *world) {
+		for i := range 2 {
+			must(w.commit(forebay.Durable, fmt.Sprint("k", i), strings.Repeat("ab", 200)))
+		}
+	})
+	add("two blocks", nil, true, func(w *world) {
+		for i := range 40 {
+			must(w.commit(forebay.Durable, fmt.Sprintf("m%02d", i), value(i, 300)))
+		}
+		must(w.db.Compact(background))
 	})
 	add("several log files", nil, true, func(w *world) {
 		must(w.db.Pin("all", 1))
@@ -116,6 +132,33 @@ func (w *world) deleteRange(lo, hi string) {
 	w.acked = uint64(len(w.ops))
 }
 
+// brokenLink damages the link of a log file that has a mark and, behind it, a
+// commit that was acknowledged and that no number proves: that the file was
+// durable the mark says.
+func brokenLink() string {
+	w := newWorld(800, small())
+	must(w.open())
+	for i := range 3 {
+		must(w.commit(forebay.Durable, "a", fmt.Sprint(i)))
+	}
+	w.mem = w.mem.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Kept })
+	_ = w.db.Close()
+	w.fsys = w.mem
+	must(w.open()) // it copies, and marks
+	must(w.commit(forebay.Durable, "b", "1"))
+	disk := w.mem.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Kept })
+	_ = w.db.Close()
+	im := &image{w: w, name: "link"}
+	for i := 512 * 8; i < (512+64+48)*8; i += 3 {
+		d := disk.Snapshot()
+		must(d.Corrupt("db/000002.log", int64(i/8), 1, func(b []byte) { b[0] ^= 1 << (i % 8) }))
+		if what := im.damage(d, "", false); what != "" {
+			return fmt.Sprintf("link of a file with a mark, bit %d of byte %d: %s", i%8, i/8, what)
+		}
+	}
+	return ""
+}
+
 // files lists the files of a store, without its lock.
 func (w *world) files(m *vfs.Mem) []string {
 	names, err := m.List(w.dir)
@@ -123,12 +166,12 @@ func (w *world) files(m *vfs.Mem) []string {
 	return slices.DeleteFunc(names, func(n string) bool { return n == "LOCK" })
 }
 
-// damage checks a damaged copy of an image. In a segment every byte counts: then
-// Verify must find it, too.
+// damage checks a damaged copy of an image. Of a segment, which whole names, every
+// byte counts: then Verify must find it, too, unless nobody names the file.
 //
 // What takes whole sectors of a log may take its last groups with their marks:
 // then prefix says that any S(n) will do.
-func (im *image) damage(disk *vfs.Mem, every, prefix bool) string {
+func (im *image) damage(disk *vfs.Mem, whole string, prefix bool) string {
 	before := disk.Snapshot()
 	db, err := forebay.Open(im.w.dir, im.w.options(disk))
 	if err != nil {
@@ -149,8 +192,8 @@ func (im *image) damage(disk *vfs.Mem, every, prefix bool) string {
 	if what != "" {
 		return "silent: " + what
 	}
-	if _, err := db.Verify(background); err != nil || !every {
-		return ""
+	if _, err := db.Verify(background); err != nil || whole == "" || disk.Bytes(whole) == nil || db.Stats().Compactions > 0 {
+		return "" // or a compaction has taken its place, of which it needs no filter, say
 	}
 	return "silent: neither reads nor Verify find it"
 }
@@ -181,7 +224,7 @@ func used(b []byte) int {
 
 // damaged flips bits, takes sectors and whole files away, cuts, and adds files that
 // do not belong there: a part first, in which most is found, then all.
-func damaged(ctx context.Context) string     { return hurtAll(ctx, 13) }
+func damaged(ctx context.Context) string     { return hurtAll(ctx, 23) }
 func damagedRest(ctx context.Context) string { return hurtAll(ctx, 1) }
 
 // hurtAll damages all images; of the bits it flips one in stride.
@@ -206,8 +249,11 @@ func (im *image) hurt(ctx context.Context, stride int) string {
 			step("damaged")
 			disk := m.Snapshot()
 			must(change(disk))
-			every := segment && im.closed
-			if what := im.damage(disk, every, sectors && strings.HasSuffix(name, ".log")); what != "" {
+			whole := ""
+			if segment && im.closed {
+				whole = p
+			}
+			if what := im.damage(disk, whole, sectors && strings.HasSuffix(name, ".log")); what != "" {
 				return fmt.Sprintf("%s, %s: %s", name, how, what)
 			}
 			return ""
@@ -240,7 +286,11 @@ func (im *image) hurt(ctx context.Context, stride int) string {
 			}
 		}
 		sectors = false
-		for i := 0; i < used(b)*8 && ctx.Err() == nil; i += stride {
+		every := stride
+		if stride > 1 && used(b) > 8<<10 {
+			every *= 7
+		}
+		for i := 0; i < used(b)*8 && ctx.Err() == nil; i += every {
 			if what := try(fmt.Sprintf("bit %d of byte %d", i%8, i/8), func(d *vfs.Mem) error {
 				return d.Corrupt(p, int64(i/8), 1, func(b []byte) { b[0] ^= 1 << (i % 8) })
 			}); what != "" {
@@ -277,7 +327,7 @@ func (im *image) strays(ctx context.Context) string {
 			step("damaged")
 			disk := m.Snapshot()
 			must(disk.SetBytes(p, b))
-			if what := im.damage(disk, false, false); what != "" {
+			if what := im.damage(disk, "", false); what != "" {
 				return fmt.Sprintf("%s again as %s: %s", name, c, what)
 			}
 			// And with something else that is damaged.
@@ -286,7 +336,7 @@ func (im *image) strays(ctx context.Context) string {
 				must(disk.SetBytes(p, b))
 				size := int64(len(disk.Bytes(path.Join(im.w.dir, other))))
 				must(disk.Corrupt(path.Join(im.w.dir, other), min(600, size/2), 1, func(b []byte) { b[0] ^= 1 }))
-				if what := im.damage(disk, false, false); what != "" {
+				if what := im.damage(disk, "", false); what != "" {
 					return fmt.Sprintf("%s again as %s, with %s damaged: %s", name, c, other, what)
 				}
 			}
@@ -333,12 +383,26 @@ func (im *image) cutLive(p string, size int) string {
 	if disk.Bytes(p) == nil {
 		return ""
 	}
-	must(disk.SetBytes(p, disk.Bytes(p)[:size]))
-	if _, err := db.Backup(background, "backup"); class(err) != 2 {
+	whole := disk.Bytes(p)
+	other := slices.Clone(whole)
+	other[len(other)-footSize+16] ^= 1 // a feature that a reader may pass over
+	sealFoot(other)
+	must(disk.SetBytes(p, other))
+	if _, err := db.Verify(background); class(err) != 2 && disk.Bytes(p) != nil && db.Stats().Compactions == 0 { // no compaction took it
+		return fmt.Sprintf("its footer is another, and Verify says %v", err)
+	}
+	if disk.Bytes(p) == nil {
+		return ""
+	}
+	must(disk.SetBytes(p, whole[:size]))
+	if _, err := db.Backup(background, "backup"); class(err) != 2 && disk.Bytes(p) != nil && db.Stats().Compactions == 0 {
 		return fmt.Sprintf("a backup says %v", err)
 	}
-	if _, err := db.Verify(background); class(err) != 2 {
+	if _, err := db.Verify(background); class(err) != 2 && disk.Bytes(p) != nil && db.Stats().Compactions == 0 {
 		return fmt.Sprintf("Verify says %v", err)
+	}
+	if _, err := dump(db); err != nil && class(err) != 2 {
+		return fmt.Sprintf("a scan says %v", err)
 	}
 	return ""
 }
@@ -370,7 +434,7 @@ func (im *image) hurtLive(name string, bit int) string {
 		}
 	}
 	_, verr := db.Verify(background)
-	if strings.HasSuffix(name, ".seg") && verr == nil {
+	if strings.HasSuffix(name, ".seg") && verr == nil && disk.Bytes(p) != nil && db.Stats().Compactions == 0 {
 		return "silent: Verify does not find it"
 	}
 	_, berr := db.Backup(background, "backup")
@@ -439,7 +503,7 @@ func twins(ctx context.Context) string {
 				if strings.HasPrefix(name, "MANIFEST") {
 					continue // it vouches for all others, and nothing for it
 				}
-				if what := im.damage(disk, false, false); what != "" {
+				if what := im.damage(disk, "", false); what != "" {
 					return fmt.Sprintf("%s of a twin, settled %v: %s", name, settle, what)
 				}
 			}

@@ -95,6 +95,7 @@ var failScripts = []struct {
 		w.try(forebay.Written, "a", "1")
 		w.again()
 		w.try(forebay.Durable, "b", "2")
+		w.try(forebay.Durable, "b", "3")
 		w.again()
 		w.try(forebay.Durable, "c", "3")
 	}},

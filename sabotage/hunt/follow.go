@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 
 	"github.com/forebaydb/forebay"
 	"github.com/forebaydb/forebay/vfs"
@@ -13,7 +14,7 @@ import (
 // follow checks what followers are told: nothing that a power cut can take back,
 // nothing of another history as if it were this one.
 func follow(ctx context.Context) string {
-	for _, f := range []func() string{onlyDurable, lostFuture, parted, compacted, pinned, readersOfRecycled} {
+	for _, f := range []func() string{onlyDurable, lostFuture, parted, compacted, pinned, readersOfRecycled, failedDirectory} {
 		if ctx.Err() != nil {
 			return ""
 		}
@@ -95,6 +96,8 @@ func parted() string {
 	must(w.commit(forebay.Durable, "a", "1"))
 	_, err := w.db.Backup(background, "copy")
 	must(err)
+	must(w.db.Close())
+	must(w.open()) // the next incarnation of either has the same place
 	must(w.commit(forebay.Durable, "b", "original"))
 	pos := w.db.Position()
 	must(w.db.Close())
@@ -217,6 +220,34 @@ func readersOfRecycled() string {
 	return ""
 }
 
+// failedDirectory: once a sync of a directory has failed, none that returns
+// success is of the same entries.
+func failedDirectory() string {
+	m := vfs.NewMem()
+	must(m.MkdirAll("db"))
+	in := vfs.NewInjector(m)
+	fsys := vfs.StickyDirSync(in)
+	f, err := fsys.Create("db/a", vfs.ReadWrite)
+	must(err)
+	must(f.Close())
+	in.Add(vfs.Rule{Call: vfs.CallSyncDir, Err: syscall.EIO})
+	if fsys.SyncDir("db") == nil {
+		return "a sync of a directory fails, and nobody is told"
+	}
+	if fsys.SyncDir("db") == nil {
+		disk := m.PowerCut(func(_ int, u vfs.Unit) vfs.Fate {
+			if u.Name == "db" {
+				return vfs.Kept
+			}
+			return vfs.Lost
+		})
+		if disk.Bytes("db/a") == nil {
+			return "a directory is synced again after a failure, with success, and an entry is lost"
+		}
+	}
+	return ""
+}
+
 // snapshots checks that what a snapshot, an iterator or a transaction reads stays
 // as it was, whatever checkpoints and compactions do.
 func snapshots(ctx context.Context) string {
@@ -291,13 +322,15 @@ func snapshotRound(round int) string {
 // floors: a transaction that began long ago finds what was written to what it
 // has read, although checkpoints and compactions went over it.
 func floors() string {
-	w := newWorld(40, small())
+	o := small()
+	o.MemtableSize, o.MemoryLimit, o.LogFileSize = 4<<20, 32<<20, 4<<20
+	w := newWorld(40, o)
 	must(w.open())
 	must(w.commit(forebay.Durable, "a", "1", "b", "1"))
 	tries := 0
 	err := w.db.Update(func(tx *forebay.Tx) error {
 		v, err := tx.Get([]byte("a"))
-		if err != nil {
+		if err != nil && !errors.Is(err, forebay.ErrNotFound) {
 			return err
 		}
 		if tries++; tries == 1 {
@@ -305,14 +338,15 @@ func floors() string {
 			done := make(chan error, 1)
 			go func() {
 				err := w.commit(forebay.Durable, "a", "2")
-				for i := 0; i < 40 && err == nil; i++ {
-					err = w.commit(forebay.Durable, fmt.Sprint("c", i), value(i, 1500))
+				for i := 0; i < 900 && err == nil; i++ { // 128 keys each: more than the tracker has room for
+					var kv []string
+					for k := range 128 {
+						kv = append(kv, fmt.Sprint("c", i, ".", k), "1")
+					}
+					err = w.commit(forebay.Durable, kv...)
 				}
 				if err == nil {
 					err = w.commit(forebay.Durable, "a", "")
-				}
-				if err == nil {
-					err = w.commit(forebay.Durable, "a", "1")
 				}
 				if err == nil {
 					err = w.db.Compact(background)

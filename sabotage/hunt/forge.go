@@ -48,7 +48,7 @@ var corpus corpusFile
 // forgedImages makes the stores.
 func forgedImages() (out []*forgedImage) {
 	for _, im := range images() {
-		end, ok := map[string]string{"log alone": "", "segments": ".seg", "packed segments": ".seg", "several log files": ".log", "several lives": ".log", "zstd": ".seg"}[im.name]
+		end, ok := map[string]string{"log alone": "", "segments": ".seg", "packed segments": ".seg", "packed log": ".log", "two blocks": ".seg", "several log files": ".log", "several lives": ".log", "zstd": ".seg"}[im.name]
 		if !ok {
 			continue
 		}
@@ -232,8 +232,15 @@ func (f *forgedImage) ask(disk *vfs.Mem) (says uint64, text string) {
 		}
 		fmt.Fprintf(&b, "%q\n", v)
 	}
-	show("seek", db.Range([]byte("k2"), []byte("k3")))
-	show("reverse seek", db.RangeReverse([]byte("k2"), []byte("k3")))
+	for _, lo := range []string{"k2", "m05", "m17", "m33"} {
+		show("seek", db.Range([]byte(lo), []byte(lo+"9")))
+		show("reverse seek", db.RangeReverse([]byte(lo), []byte(lo+"9")))
+		v, err := db.Get([]byte(lo))
+		if err != nil && !errors.Is(err, forebay.ErrNotFound) {
+			errs("get", err)
+		}
+		fmt.Fprintf(&b, "%q\n", v)
+	}
 	for c, err := range db.Changes(background, forebay.Position{}) {
 		if err != nil {
 			errs("changes", err)
@@ -267,6 +274,9 @@ func (f *forgedImage) disk(files map[string][]byte) *vfs.Mem {
 	return m
 }
 
+// crafted is in the words of forgeries that were made for one check each.
+const crafted = "crafted"
+
 // putter takes a forgery: how, and what makes the file, and others with it.
 type putter func(how string, make func() (b []byte, more map[string][]byte)) bool
 
@@ -279,12 +289,6 @@ func (f *forgedImage) each(part, of int, try func(i int, how string, disk *vfs.M
 	}
 	slices.Sort(names)
 	logs := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !strings.HasSuffix(n, ".log") })
-	if len(logs) > 2 { // the second and the last will do
-		names = slices.DeleteFunc(names, func(n string) bool {
-			k := slices.Index(logs, n)
-			return k >= 0 && k != 1 && k != len(logs)-1
-		})
-	}
 	if f.Forge != "" {
 		names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, f.Forge) })
 	}
@@ -292,7 +296,12 @@ func (f *forgedImage) each(part, of int, try func(i int, how string, disk *vfs.M
 	on, i := true, -1
 	for _, name := range names {
 		put := func(how string, make func() ([]byte, map[string][]byte)) bool {
-			if i++; !on || i%of != part {
+			i++
+			mine := i%of == part
+			if strings.Contains(how, crafted) { // of those there are few, and each is for something
+				mine = part == 0
+			}
+			if !on || !mine {
 				return on
 			}
 			b, more := make()
@@ -307,7 +316,9 @@ func (f *forgedImage) each(part, of int, try func(i int, how string, disk *vfs.M
 		if b := f.Files[name]; strings.HasSuffix(name, ".seg") {
 			f.segment(name, b, put)
 		} else {
-			framed(name, b, put)
+			// Of many logs, two are enough, but for their links.
+			k := slices.Index(logs, name)
+			framed(name, b, k > 1 && k < len(logs)-1, put)
 		}
 		if !on {
 			return

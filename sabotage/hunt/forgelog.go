@@ -80,10 +80,23 @@ func reseal(b []byte, ps []place, i int) {
 	}
 }
 
-// framed forges a log or a manifest.
-func framed(name string, b []byte, put putter) {
-	header(b, put)
+// framed forges a log or a manifest; with linked its first frame alone.
+func framed(name string, b []byte, linked bool, put putter) {
 	ps := places(b)
+	if linked {
+		for at := range 48 {
+			if len(ps) > 0 && !put(fmt.Sprintf("crafted byte %d of the link", at), func() ([]byte, map[string][]byte) {
+				c := slices.Clone(b)
+				c[ps[0].off+56+at]++
+				reseal(c, ps, 0)
+				return c, nil
+			}) {
+				return
+			}
+		}
+		return
+	}
+	header(b, put)
 	kinds := map[byte]int{}
 	for i, p := range ps {
 		if kinds[p.kind]++; kinds[p.kind] > 2 && i < len(ps)-2 {
@@ -97,7 +110,7 @@ func framed(name string, b []byte, put putter) {
 				return c, nil
 			})
 		}
-		for at := 4; at < 48; at++ { // the header behind the tag
+		for at := range 48 {
 			for _, v := range values(b[p.off+at]) {
 				if !change(fmt.Sprintf("header byte %d = %#x", at, v), func(b []byte) { b[p.off+at] = v }) {
 					return
@@ -141,7 +154,16 @@ func framed(name string, b []byte, put putter) {
 				return
 			}
 		}
-		// The whole frame is gone, or there twice, and the chain is right.
+		if b[p.off+5]&3 != 0 {
+			for _, n := range []uint64{1 << 30, 1 << 33} {
+				if !change(fmt.Sprintf("crafted, unpacked it has %d bytes", n), func(b []byte) { binary.PutUvarint(b[p.off+56:], n) }) {
+					return
+				}
+			}
+		} else if b[11] == 3 && p.kind == 2 && !put(fmt.Sprintf("frame %d, crafted, bytes behind the records", i), func() ([]byte, map[string][]byte) { return longer(b, ps, i), nil }) {
+			return
+		}
+		// The whole frame is gone, and the chain is right.
 		if i > 0 && p.end-p.off <= 4096 && i+1 < len(ps) {
 			if !put(fmt.Sprintf("frame %d is gone", i), func() ([]byte, map[string][]byte) {
 				c := slices.Clone(b)
@@ -153,6 +175,22 @@ func framed(name string, b []byte, put putter) {
 		}
 	}
 	records(name, b, ps, put)
+}
+
+// longer puts eight bytes behind the records of frame i, which is not packed.
+func longer(b []byte, ps []place, i int) []byte {
+	p := ps[i]
+	end := p.off + 56 + p.stored
+	c := slices.Insert(slices.Clone(b), end, make([]byte, 8)...)
+	le.PutUint32(c[p.off+8:], uint32(p.stored+8))
+	le.PutUint32(c[p.off+12:], uint32(p.stored+8))
+	moved := slices.Clone(ps)
+	moved[i].stored += 8
+	for k := i + 1; k < len(moved); k++ {
+		moved[k].off += 8
+	}
+	reseal(c, moved, i)
+	return c
 }
 
 // header forges the header of the file.
@@ -285,14 +323,14 @@ func records(name string, b []byte, ps []place, put putter) {
 		}
 		if name[0] == 'M' && k != 1 {
 			for _, to := range edits() {
-				if !try(fmt.Sprintf("an edit of %d bytes, %x…", len(to), to[:min(12, len(to))]), to) {
+				if !try(fmt.Sprintf("a crafted edit behind it, of %d bytes, %x…", len(to), to[:min(12, len(to))]), slices.Concat(r.data, to)) {
 					return
 				}
 			}
 		}
 		if name[0] != 'M' { // a batch
 			for _, to := range batches() {
-				if !try(fmt.Sprintf("a batch of %d bytes, %x…", len(to), to[:min(12, len(to))]), to) {
+				if !try(fmt.Sprintf("a crafted batch of %d bytes, %x…", len(to), to[:min(12, len(to))]), to) {
 					return
 				}
 			}

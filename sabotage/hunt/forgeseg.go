@@ -123,6 +123,9 @@ func (f *forgedImage) listing() (name string, list func(number uint64, b []byte)
 		for i := range s.Segments {
 			if g := &s.Segments[i]; g.Number == number {
 				g.Hash, g.Size = le.Uint64(b[len(b)-8:]), uint64(len(b))
+				if len(b) >= footSize { // what the footer says
+					g.Size = le.Uint64(b[len(b)-footSize+48:])
+				}
 			}
 		}
 		return layManifest(&head, raw[:head.Start()], s.Snapshot().Append(nil))
@@ -153,6 +156,16 @@ func (f *forgedImage) segment(name string, b []byte, put putter) {
 			c := make()
 			return c, map[string][]byte{man: list(number, c)}
 		})
+	}
+	for _, k := range bs { // whole in itself, and not the one that the manifest lists
+		if !put(fmt.Sprintf("crafted block at %d, and the manifest lists another", k.off), func() ([]byte, map[string][]byte) {
+			c := slices.Clone(b)
+			c[k.off] ^= 1
+			sealSeg(c, bs)
+			return c, nil
+		}) {
+			return
+		}
 	}
 	for i, k := range bs {
 		name := fmt.Sprintf("block %d of kind %d", i, k.kind)
@@ -220,14 +233,26 @@ func (f *forgedImage) resized(b []byte, bs []block, i int, send func(string, fun
 			}
 		}
 	}
+	packed := func(comp byte, raw int, to []byte) bool {
+		return send(fmt.Sprintf("block %d of kind %d, crafted, packed by %d to %d bytes of %d", i, k.kind, comp, len(to), raw), func() []byte {
+			c := slices.Clone(b)
+			le.PutUint32(c[k.off+k.n-trailSize+4:], uint32(raw))
+			c[k.off+k.n-trailSize+1] = comp
+			return relay(c, bs, i, to)
+		})
+	}
+	if !packed(2, len(payload), literal(payload)) || !packed(3, len(payload), literal(payload)) ||
+		!packed(2, 1<<30, binary.AppendUvarint(nil, 1<<30)) || !packed(2, 40<<20, binary.AppendUvarint(nil, 40<<20)) {
+		return false
+	}
 	for _, n := range []int{1, 3, 40} {
 		if !try(fmt.Sprintf("%d bytes more", n), append(slices.Clone(payload), make([]byte, n)...)) {
 			return false
 		}
 	}
 	if k.kind == 3 || k.kind == 6 {
-		for _, to := range odd(payload, k.kind) {
-			if !try(fmt.Sprintf("payload %x…", to[:min(len(to), 10)]), to) {
+		for _, to := range odd(payload, k.kind, le.Uint64(b[len(b)-footSize+56:])) {
+			if !try(fmt.Sprintf("crafted payload %x…", to[:min(len(to), 10)]), to) {
 				return false
 			}
 		}
@@ -235,13 +260,32 @@ func (f *forgedImage) resized(b []byte, bs []block, i int, send func(string, fun
 	return true
 }
 
+// literal is S2 for bytes as they are.
+func literal(b []byte) []byte {
+	out := binary.AppendUvarint(nil, uint64(len(b)))
+	if len(b) == 0 {
+		return out
+	}
+	out = append(out, 61<<2, byte(len(b)-1), byte((len(b)-1)>>8))
+	return append(out, b...)
+}
+
 // odd are payloads of range deletes, and of an index, with one thing wrong.
-func odd(payload []byte, kind byte) [][]byte {
+func odd(payload []byte, kind byte, data uint64) [][]byte {
 	count := func(n uint32, rest ...[]byte) []byte {
 		return append(le.AppendUint32(nil, n), slices.Concat(rest...)...)
 	}
 	if kind == 3 {
-		return [][]byte{count(0), count(1), {}, payload[:3], count(1<<32-1, payload[4:])}
+		entry := func(length uint64, key string) []byte {
+			out := binary.AppendUvarint(nil, length)
+			out = binary.AppendUvarint(out, uint64(len(key)))
+			return append(binary.AppendUvarint(out, 0), key...)
+		}
+		var wrapped [][]byte // lengths whose sum is right, and two of which are not
+		for _, n := range []uint64{1 << 63, 1 << 40, 36 << 20, 1, 36} {
+			wrapped = append(wrapped, count(2, entry(n, ""), entry(data-n, "\x01m")))
+		}
+		return append(wrapped, [][]byte{count(0), count(1), {}, payload[:3], count(1<<32-1, payload[4:])}...)
 	}
 	del := func(lo, hi string, lsn uint64) []byte {
 		out := append(binary.AppendUvarint(nil, uint64(len(lo))+2), lo...)

@@ -30,17 +30,23 @@ func huge(ctx context.Context) string {
 			{"a value above the limit", value(1, base.MaxValueSize+1), false},
 			{"a record above the limit", make([]byte, base.MaxRecordSize+1), false},
 		} {
-			err := openRecord(c.rec)
+			err := openRecord(c.rec, false)
 			if c.good && err != nil || !c.good && class(err) != 2 {
 				return fmt.Sprintf("%s: open says %v", c.name, err)
 			}
+		}
+		two := value(1, 150<<10)
+		two = append(binary.AppendUvarint(nil, uint64(len(two))), append([]byte{0}, two...)...)
+		if err := openRecord(slices.Concat(two, two), true); class(err) != 2 {
+			return fmt.Sprintf("two records in a frame above its limit: open says %v", err)
 		}
 		return ""
 	})
 }
 
-// openRecord opens a store whose log has one record.
-func openRecord(rec []byte) error {
+// openRecord opens a store whose log has one record; with two rec is the payload of
+// a frame of two.
+func openRecord(rec []byte, two bool) error {
 	w := newWorld(900, small())
 	must(w.open())
 	must(w.commit(forebay.Durable, "a", "1"))
@@ -56,11 +62,25 @@ func openRecord(rec []byte) error {
 		var bl frame.Builder
 		bl.Reset(&head, frame.CodecNone, head.Start(), 0)
 		bl.Link(frame.Link{}, 0)
-		bl.Record(1, 0, rec, 0, 0)
+		next := uint64(2)
+		if two { // what is laid out in front of the record is a part of rec
+			front := len(binary.AppendUvarint(nil, uint64(len(rec)))) + 1
+			bl.Record(1, 0, rec[front:], 0, 0)
+			next = 3
+		} else {
+			bl.Record(1, 0, rec, 0, 0)
+		}
 		out := slices.Concat(b[:head.Start()], bl.Bytes())
 		bl.Advance()
-		bl.Mark(2, 1, 0)
-		must(w.mem.SetBytes(p, slices.Concat(out, bl.Bytes(), make([]byte, 4096))))
+		bl.Mark(next, next-1, 0)
+		out = slices.Concat(out, bl.Bytes(), make([]byte, 4096))
+		if two {
+			ps := places(out)
+			copy(out[ps[1].off+56:], rec)
+			out[ps[1].off+16] = 2
+			reseal(out, ps, 0)
+		}
+		must(w.mem.SetBytes(p, out))
 	}
 	db, err := forebay.Open(w.dir, w.options(w.mem))
 	if err != nil {

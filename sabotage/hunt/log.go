@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/forebaydb/forebay/vfs"
 	"github.com/forebaydb/forebay/wal"
@@ -148,6 +149,17 @@ var logScripts = []struct {
 			func() error { return g.append(wal.Durable, 80, 0) },
 		)
 	}},
+	{"a floor above what is durable", true, func(g *ledger) error {
+		for range 5 {
+			if err := g.append(wal.Written, 5000, 0); err != nil {
+				return err
+			}
+		}
+		if err := g.front(4); !errors.Is(err, wal.ErrRange) {
+			return fmt.Errorf("the floor goes to 4 of which %d are durable (%v)", g.l.DurableLSN(), err)
+		}
+		return nil
+	}},
 	{"truncations over several files", false, func(g *ledger) error {
 		for range 9 {
 			if err := g.append(wal.Durable, 5000, 0); err != nil {
@@ -187,6 +199,15 @@ var logScripts = []struct {
 			func() error { return g.again() },
 		)
 	}},
+	{"a pin before the first record of an open", false, func(g *ledger) error {
+		return all(
+			func() error { return g.append(wal.Durable, 100, 0) },
+			func() error { return g.again() },
+			func() error { return g.l.Pin("p", 1) },
+			func() error { return g.append(wal.Durable, 100, 0) },
+			func() error { return g.again() },
+		)
+	}},
 	{"released files", false, func(g *ledger) error {
 		for range 8 {
 			if err := g.append(wal.Durable, 5000, 3); err != nil {
@@ -211,6 +232,20 @@ var logScripts = []struct {
 			func() error { return g.append(wal.Written, 100, 0) },
 			func() error { return g.l.Sync(background) },
 			func() error { g.do(func() { g.lo = len(g.now) }); return g.again() },
+		)
+	}},
+	{"a spare that must make room", false, func(g *ledger) error {
+		for range 3 {
+			if err := g.append(wal.Durable, 3000, 0); err != nil {
+				return err
+			}
+		}
+		for i := 0; g.l.Stats().SpareBytes == 0 && i < 30; i++ {
+			time.Sleep(time.Millisecond) // it is made in the background
+		}
+		return all(
+			func() error { return g.append(wal.Durable, 40000, 0) },
+			func() error { return g.append(wal.Durable, 100, 0) },
 		)
 	}},
 	{"an archive that has not come", false, func(g *ledger) error {
@@ -252,6 +287,9 @@ func logAlone(ctx context.Context) string    { return logScriptsAll(ctx, quickly
 func logAloneAll(ctx context.Context) string { return logScriptsAll(ctx, 3) }
 
 func logScriptsAll(ctx context.Context, chance int) string {
+	if what := attempt(forgedCut); what != "" {
+		return what
+	}
 	for _, s := range logScripts {
 		for _, align := range []int64{0, 4096} {
 			if ctx.Err() != nil {
@@ -260,6 +298,12 @@ func logScriptsAll(ctx context.Context, chance int) string {
 			g := newLedger(70, align)
 			if s.never {
 				g.opts.Policy = wal.SyncNever
+			}
+			if s.name == "a spare that must make room" {
+				if align > 0 {
+					continue // files are larger
+				}
+				g.opts.MaxBytes = 64 << 10
 			}
 			if s.name == "an archive that has not come" {
 				g.opts.Archive = func(context.Context, wal.ArchiveFile) error { return fmt.Errorf("not now") }
@@ -279,6 +323,9 @@ func logScriptsAll(ctx context.Context, chance int) string {
 				for k := 1; ctx.Err() == nil; k++ {
 					step("log")
 					g := newLedger(71, 0)
+					if s.name == "a spare that must make room" {
+						g.opts.MaxBytes = 64 << 10
+					}
 					if s.never {
 						g.opts.Policy = wal.SyncNever
 					}
@@ -291,6 +338,107 @@ func logScriptsAll(ctx context.Context, chance int) string {
 					}
 				}
 			}
+		}
+	}
+	return ""
+}
+
+// forgedCut changes the record at which a log was cut, and makes its hashes right:
+// the catalog knows another.
+func forgedCut() string {
+	g := newLedger(75, 0)
+	var err error
+	g.l, _, err = g.open(g.mem)
+	must(err)
+	for range 4 {
+		must(g.append(wal.Durable, 100, 0))
+	}
+	must(g.cut(2))
+	must(g.l.Close())
+	b := g.mem.Bytes("log/000001.log")
+	ps := places(b)
+	for i, p := range ps[1:3] {
+		c := slices.Clone(b)
+		c[p.off+60] ^= 1
+		reseal(c, ps, i+1)
+		disk := g.mem.Snapshot()
+		must(disk.SetBytes("log/000001.log", c))
+		if l, _, err := g.open(disk); err == nil {
+			_ = l.Close()
+			return fmt.Sprintf("record %d below a cut was forged, and open takes it", i+1)
+		}
+	}
+	return ""
+}
+
+// damagedCut truncates a log whose file was damaged since it was opened.
+func damagedCut() string {
+	g := newLedger(77, 0)
+	var err error
+	g.l, _, err = g.open(g.mem)
+	must(err)
+	for range 4 {
+		must(g.append(wal.Durable, 100, 0))
+	}
+	must(g.mem.Corrupt("log/000001.log", 700, 1, func(b []byte) { b[0] ^= 1 }))
+	if g.cut(3) == nil {
+		return "a log is cut behind a record that is damaged"
+	}
+	_ = g.l.Close()
+	return ""
+}
+
+// damagedLogs flips bits of a log that is used alone and was closed in order, and
+// of its catalog: an open is an error, or shows all.
+func damagedLogs(ctx context.Context) string {
+	for _, f := range []func() string{damagedCut, brokenLink} {
+		if what := attempt(f); what != "" {
+			return what
+		}
+	}
+	for _, s := range logScripts[:4] {
+		g := newLedger(76, 0)
+		g.opts.NoSpares = true
+		what := attempt(func() string {
+			var err error
+			g.l, _, err = g.open(g.mem)
+			must(err)
+			must(s.run(g))
+			must(g.l.Close())
+			names, err := g.mem.List("log")
+			must(err)
+			for _, name := range names {
+				disk := g.mem.Snapshot()
+				must(disk.Remove("log/" + name))
+				if l, _, err := g.open(disk); name != "LOCK" && err == nil {
+					_ = l.Close()
+					return name + " is gone, and nobody is told"
+				}
+			}
+			for _, name := range names {
+				n := used(g.mem.Bytes("log/" + name))
+				for i := 0; i < min(n, 6000)*8 && ctx.Err() == nil; i += 29 {
+					step("log damage")
+					disk := g.mem.Snapshot()
+					must(disk.Corrupt("log/"+name, int64(i/8), 1, func(b []byte) { b[0] ^= 1 << (i % 8) }))
+					l, recs, err := g.open(disk)
+					if err != nil {
+						continue
+					}
+					what := match(recs, int(l.LastLSN()), int(l.Floor()), g.now, len(g.now))
+					if what == "" && g.pin > 0 && len(l.Pins()) == 0 {
+						what = "the pin is gone"
+					}
+					_ = l.Close()
+					if what != "" {
+						return fmt.Sprintf("%s, bit %d of byte %d: silent: %s", name, i%8, i/8, what)
+					}
+				}
+			}
+			return ""
+		})
+		if what != "" {
+			return s.name + ": " + what
 		}
 	}
 	return ""
@@ -349,6 +497,7 @@ func (g *ledger) holds(l *wal.Log) string {
 
 // judge opens a disk, appends, and opens again.
 func (g *ledger) judge(disk *vfs.Mem, c logCut) string {
+	g.opts.MaxBytes = 0 // it is about what is there, not about room
 	l, recs, err := g.open(disk)
 	if err != nil {
 		return "open fails: " + err.Error()
@@ -360,6 +509,7 @@ func (g *ledger) judge(disk *vfs.Mem, c logCut) string {
 			what = ""
 		}
 	}
+	opened := disk.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost })
 	if what == "" {
 		_, err = l.Append([]byte("one more"))
 	}
@@ -372,6 +522,14 @@ func (g *ledger) judge(disk *vfs.Mem, c logCut) string {
 	}
 	if err != nil {
 		return "an append fails: " + err.Error()
+	}
+	if l, _, err := g.open(opened); err != nil {
+		return "open fails after an open and a power cut: " + err.Error()
+	} else if last := int(l.LastLSN()); last != n {
+		_ = l.Close()
+		return fmt.Sprintf("an open showed %d records; after a power cut there are %d", n, last)
+	} else {
+		_ = l.Close()
 	}
 	recs[n+1] = "one more"
 	l, again, err := g.open(shown)
@@ -418,7 +576,7 @@ func (g *ledger) fails(run func(*ledger) error, call vfs.Call, f fault, k, chanc
 		_ = run(g)
 		// Whoever goes on after an error is told so, or it counts.
 		for range 2 {
-			if g.l == nil || g.append(wal.Durable, 60, 0) != nil {
+			if g.l == nil || g.append(wal.Durable, 9000, 0) != nil {
 				break
 			}
 		}

@@ -31,7 +31,7 @@ type found struct {
 var hunts = map[string]func(ctx context.Context) string{
 	"forged": forged, "forged+": forgedRest, "damaged": damaged, "damaged+": damagedRest, "live": live, "failing": failing, "crash": crashes, "lives": secondLives, "reopens": reopens,
 	"failing+": failingAll, "crash+": crashesAll, "reopens+": reopensAll, "log+": logAloneAll,
-	"huge": huge, "follow": follow, "snapshots": snapshots, "log": logAlone, "twins": twins, "explore": explore,
+	"huge": huge, "log-damage": damagedLogs, "follow": follow, "snapshots": snapshots, "log": logAlone, "twins": twins, "explore": explore,
 }
 
 // orders says which hunts come first for a kind of site: the likely ones, and
@@ -39,14 +39,14 @@ var hunts = map[string]func(ctx context.Context) string{
 var orders = map[string]string{
 	"sync":     "crash reopens log failing follow damaged snapshots live twins forged " + more,
 	"dirsync":  "crash reopens log failing damaged snapshots follow live twins forged " + more,
-	"checksum": "damaged live twins forged damaged+ reopens log crash failing follow snapshots " + more,
-	"bound":    "forged huge damaged live twins forged+ log follow crash reopens failing snapshots " + more,
+	"checksum": "twins log-damage damaged forged live damaged+ reopens log crash failing follow snapshots " + more,
+	"bound":    "forged huge follow log-damage damaged live twins forged+ log crash reopens failing snapshots " + more,
 	"poison":   "failing log crash reopens follow damaged snapshots live twins forged " + more,
-	"order":    "follow snapshots twins crash reopens damaged failing log live forged " + more,
+	"order":    "follow snapshots twins crash reopens log-damage damaged failing log live forged " + more,
 }
 
 // more are the hunts that take long.
-const more = "huge reopens+ crash+ log+ failing+ lives explore damaged+ forged+"
+const more = "huge log-damage reopens+ crash+ log+ failing+ lives explore damaged+ forged+"
 
 func main() {
 	kind := flag.String("kind", "order", "kind of the site that is sabotaged: it decides which hunt comes first")

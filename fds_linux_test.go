@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -109,7 +110,16 @@ func fewDescriptors(t *testing.T, dir string, more int, opened bool) int {
 	}
 	lift()
 	how := min(refused, 1)
-	if err := db.Put([]byte("after"), nil); err != nil {
+	err = db.Put([]byte("after"), nil)
+	for range 1000 { // a memtable that could not be settled is tried again, but not at once
+		if !errors.Is(err, forebay.ErrFull) {
+			break
+		}
+		proper(err)
+		time.Sleep(10 * time.Millisecond)
+		err = db.Put([]byte("after"), nil)
+	}
+	if err != nil {
 		require.ErrorIs(t, err, forebay.ErrPoisoned)
 		proper(err)
 		how = 2

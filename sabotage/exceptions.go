@@ -36,6 +36,10 @@ var exceptions = map[string]string{
 	"internal/editlog/editlog.go Writer.rotate: a snapshot is written only when the file has its name for good": "the directory is synced before the old file goes and before the first edit, and until then both files say the same",
 	"internal/editlog/editlog.go Writer.rotate: salt changed at each use of a manifest file":                    "store and number are in every hash as well, and a number is used twice only when nothing was written under it",
 	"view.go DB.closeSegments: a segment that the manifest names is not removed":                                "a segment leaves the last view only when it is gone, or when the store is shut, and then nothing is removed",
+	"wal/files.go Log.makeFile: void files go only when what supersedes them is durable":                        "what is void holds nothing that counts",
+	"wal/retain.go Log.discard: a file in which a reader stands is not used again":                              "the bytes of another use do not verify (salt), and the reader then finds that its file is gone",
+	"wal/scan.go scan.searchVoid: a file of an earlier epoch proves nothing":                                    "a listed file of an earlier epoch proves only what is below its successor: a cut takes all others off the catalog",
+	"wal/scan.go scan.frame: every frame's mark is a proof":                                                     "what is walked proves only what was walked; without it an open copies more than it must",
 	"wal/log.go Log.dropVoid: an open takes void files off only when it has written what supersedes them":       "what is void holds nothing that counts; it saves an edit in opens that write nothing",
 
 	// Bounds behind which another stands.

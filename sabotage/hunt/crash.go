@@ -105,7 +105,7 @@ func (t *tape) synced() {
 	t.raise()
 }
 
-// quickly is a chance that makes no states but the first six.
+// quickly is a chance that makes no states but the first seven.
 const quickly = -1
 
 // states calls try with what power cuts at a cut may leave: nothing that is
@@ -130,7 +130,10 @@ func states(disk *vfs.Mem, model vfs.Model, chance int, try func(*vfs.Mem, strin
 	if what := pick("all kept", func(int, vfs.Unit) vfs.Fate { return vfs.Kept }); what != "" {
 		return what
 	}
-	last := len(units) - 1
+	first, last := 0, len(units)-1
+	if k := slices.IndexFunc(units, func(u vfs.Unit) bool { return u.Kind == vfs.SectorUnit && !u.Zeros }); k > 0 {
+		first = k // what else there is stays as it is
+	}
 	if what := pick("lost "+units[last].Name, func(i int, _ vfs.Unit) vfs.Fate {
 		if i == last {
 			return vfs.Lost
@@ -144,6 +147,14 @@ func states(disk *vfs.Mem, model vfs.Model, chance int, try func(*vfs.Mem, strin
 			return vfs.Lost
 		}
 		return vfs.Kept
+	}); what != "" {
+		return what
+	}
+	if what := pick("kept, the first, "+units[first].Name, func(i int, u vfs.Unit) vfs.Fate { // a header, say
+		if i == first || i < first && u.Kind != vfs.SectorUnit {
+			return vfs.Kept
+		}
+		return vfs.Lost
 	}); what != "" {
 		return what
 	}
@@ -225,14 +236,23 @@ func (t *tape) again(c cut) string {
 	}
 	n := db.LastLSN()
 	shown := disk.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost })
+	acted := disk.PowerCut(names)
 	_ = db.Close()
 	closed := disk.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost })
-	for _, d := range []*vfs.Mem{shown, closed} {
+	for _, d := range []*vfs.Mem{shown, acted, closed} {
 		if what := t.w.judge(d, n, max(n, c.hi)); what != "" {
 			return fmt.Sprintf("killed in %s, behind an I/O (%s %s), then an open and a power cut: %s", c.where, c.op.Call, c.op.Name, what)
 		}
 	}
 	return ""
+}
+
+// names keeps what was done to directories, and loses all else.
+func names(_ int, u vfs.Unit) vfs.Fate {
+	if u.Kind == vfs.EntryUnit {
+		return vfs.Kept
+	}
+	return vfs.Lost
 }
 
 // scripts are small workloads, each aimed at something, with the states of every
@@ -344,6 +364,16 @@ var scripts = []struct {
 		t.commit(forebay.Written, "b", "2")
 		time.Sleep(5 * time.Millisecond)
 	}},
+	{"a spare that the next open finds", func(o *forebay.Options) { o.MarkDelay, o.MemtableSize = time.Millisecond, 256<<10 }, "", func(t *tape) {
+		for i := range 3 {
+			t.commit(forebay.Durable, "a", value(i, 4000))
+		}
+		time.Sleep(5 * time.Millisecond)
+		t.kill()
+		for i := range 9 {
+			t.commit(forebay.Durable, "a", value(i, 4000))
+		}
+	}},
 	{"backup", nil, "", func(t *tape) {
 		t.commit(forebay.Durable, "a", "1")
 		t.checkpoint()
@@ -426,6 +456,20 @@ func (t *tape) reopen() {
 	t.close()
 	t.say("open")
 	must(t.w.open())
+}
+
+// kill goes on in another process, on the same disk.
+func (t *tape) kill() {
+	w, old := t.w, t.w.db
+	w.mem.OnIO(nil)
+	w.mem = w.mem.Snapshot()
+	w.fsys = w.mem
+	_ = old.Close()
+	t.say("open")
+	t.start()
+	must(w.open())
+	t.synced()
+	t.say("commits behind a kill")
 }
 
 // close closes the store: behind it the log is closed in order, whatever happens.

@@ -103,6 +103,11 @@ func images() []*image {
 		// All that it showed is proven: the power may go.
 		w.mem = w.mem.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost })
 	})
+	add("settled, and not closed", nil, false, func(w *world) {
+		commits(w, 0, 3)
+		must(w.db.Checkpoint(background))
+		w.acked = uint64(len(w.ops))
+	})
 	add("several lives", nil, true, func(w *world) {
 		for i := range 3 {
 			commits(w, 10*i, 10*i+2)

@@ -338,7 +338,7 @@ func floors() string {
 			done := make(chan error, 1)
 			go func() {
 				err := w.commit(forebay.Durable, "a", "2")
-				for i := 0; i < 900 && err == nil; i++ { // 128 keys each: more than the tracker has room for
+				for i := 0; i < 2600 && err == nil; i++ { // 128 keys each: more than the tracker has room for
 					var kv []string
 					for k := range 128 {
 						kv = append(kv, fmt.Sprint("c", i, ".", k), "1")

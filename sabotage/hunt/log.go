@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -137,6 +138,23 @@ var logScripts = []struct {
 			func() error { return g.cut(1) },
 			func() error { return g.again() },
 			func() error { return g.append(wal.Durable, 80, 0) },
+		)
+	}},
+	{"a truncation, and nothing behind it", false, func(g *ledger) error {
+		return all(
+			func() error { return g.append(wal.Durable, 100, 0) },
+			func() error { return g.append(wal.Durable, 100, 0) },
+			func() error { return g.append(wal.Durable, 100, 0) },
+			func() error { return g.cut(2) },
+		)
+	}},
+	{"a truncation, and another edit behind it", false, func(g *ledger) error {
+		return all(
+			func() error { return g.append(wal.Durable, 100, 0) },
+			func() error { return g.append(wal.Durable, 100, 0) },
+			func() error { return g.append(wal.Durable, 100, 0) },
+			func() error { return g.cut(2) },
+			func() error { return g.l.Pin("p", 1) },
 		)
 	}},
 	{"a truncation of what is not synced", false, func(g *ledger) error {
@@ -287,8 +305,10 @@ func logAlone(ctx context.Context) string    { return logScriptsAll(ctx, quickly
 func logAloneAll(ctx context.Context) string { return logScriptsAll(ctx, 3) }
 
 func logScriptsAll(ctx context.Context, chance int) string {
-	if what := attempt(forgedCut); what != "" {
-		return what
+	for _, f := range []func() string{forgedCut, cutPosition} {
+		if what := attempt(f); what != "" {
+			return what
+		}
 	}
 	for _, s := range logScripts {
 		for _, align := range []int64{0, 4096} {
@@ -371,6 +391,28 @@ func forgedCut() string {
 	return ""
 }
 
+// cutPosition: a follower of what was cut off is told so, when other records have
+// come under the same numbers.
+func cutPosition() string {
+	g := newLedger(78, 0)
+	var err error
+	g.l, _, err = g.open(g.mem)
+	must(err)
+	for range 4 {
+		must(g.append(wal.Durable, 100, 0))
+	}
+	pos := g.l.DurablePosition()
+	must(g.cut(2))
+	for range 3 {
+		must(g.append(wal.Durable, 90, 0))
+	}
+	if _, err := g.l.NewTail(pos); !errors.Is(err, wal.ErrDiverged) {
+		return fmt.Sprintf("a follower of records that were cut off goes on (%v)", err)
+	}
+	must(g.l.Close())
+	return ""
+}
+
 // damagedCut truncates a log whose file was damaged since it was opened.
 func damagedCut() string {
 	g := newLedger(77, 0)
@@ -396,7 +438,7 @@ func damagedLogs(ctx context.Context) string {
 			return what
 		}
 	}
-	for _, s := range logScripts[:4] {
+	for _, s := range logScripts[:7] {
 		g := newLedger(76, 0)
 		g.opts.NoSpares = true
 		what := attempt(func() string {
@@ -416,8 +458,17 @@ func damagedLogs(ctx context.Context) string {
 				}
 			}
 			for _, name := range names {
-				n := used(g.mem.Bytes("log/" + name))
-				for i := 0; i < min(n, 6000)*8 && ctx.Err() == nil; i += 29 {
+				b := g.mem.Bytes("log/" + name)
+				n := used(b)
+				stride := 29
+				if strings.HasSuffix(name, ".log") && n > 8<<10 {
+					stride *= 7
+				}
+				for i := 0; i < n*8 && ctx.Err() == nil; i += stride {
+					if at := i / 8 / 512 * 512; used(b[at:min(at+512, len(b))]) == 0 {
+						i = (at+512)*8 - stride // nothing is there
+						continue
+					}
 					step("log damage")
 					disk := g.mem.Snapshot()
 					must(disk.Corrupt("log/"+name, int64(i/8), 1, func(b []byte) { b[0] ^= 1 << (i % 8) }))
@@ -509,7 +560,7 @@ func (g *ledger) judge(disk *vfs.Mem, c logCut) string {
 			what = ""
 		}
 	}
-	opened := disk.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost })
+	opened, acted := disk.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost }), disk.PowerCut(names)
 	if what == "" {
 		_, err = l.Append([]byte("one more"))
 	}
@@ -523,13 +574,16 @@ func (g *ledger) judge(disk *vfs.Mem, c logCut) string {
 	if err != nil {
 		return "an append fails: " + err.Error()
 	}
-	if l, _, err := g.open(opened); err != nil {
-		return "open fails after an open and a power cut: " + err.Error()
-	} else if last := int(l.LastLSN()); last != n {
+	for _, d := range []*vfs.Mem{opened, acted} {
+		l, _, err := g.open(d)
+		if err != nil {
+			return "open fails after an open and a power cut: " + err.Error()
+		}
+		last := int(l.LastLSN())
 		_ = l.Close()
-		return fmt.Sprintf("an open showed %d records; after a power cut there are %d", n, last)
-	} else {
-		_ = l.Close()
+		if last != n {
+			return fmt.Sprintf("an open showed %d records; after a power cut there are %d", n, last)
+		}
 	}
 	recs[n+1] = "one more"
 	l, again, err := g.open(shown)

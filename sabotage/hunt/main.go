@@ -42,7 +42,7 @@ var orders = map[string]string{
 	"checksum": "twins log-damage damaged forged live damaged+ reopens log crash failing follow snapshots " + more,
 	"bound":    "forged huge follow log-damage damaged live twins forged+ log crash reopens failing snapshots " + more,
 	"poison":   "failing log crash reopens follow damaged snapshots live twins forged " + more,
-	"order":    "follow snapshots twins crash reopens log-damage damaged failing log live forged " + more,
+	"order":    "follow snapshots twins crash reopens log-damage failing log damaged live forged " + more,
 }
 
 // more are the hunts that take long.
@@ -52,6 +52,7 @@ func main() {
 	kind := flag.String("kind", "order", "kind of the site that is sabotaged: it decides which hunt comes first")
 	budget := flag.Duration("budget", time.Minute, "time for all hunts together, of one processor")
 	only := flag.String("hunts", "", "hunts, in order, instead of those of the kind")
+	first := flag.String("first", "", "hunts that come before those of the kind")
 	list := flag.String("corpus", "", "what the engine that is not sabotaged says of the forged bytes; written with -write")
 	write := flag.Bool("write", false, "write the corpus and end")
 	parts := flag.Int("parts", 6, "how many of the 16 parts of the forgeries are written")
@@ -66,7 +67,7 @@ func main() {
 		}
 		return
 	}
-	order := orders[*kind]
+	order := *first + " " + orders[*kind]
 	if *only != "" {
 		order = *only
 	}

@@ -56,6 +56,7 @@ const (
 	Fdatasync   = wal.Fdatasync
 	DSync       = wal.DSync
 	DirectDSync = wal.DirectDSync
+	Fsync       = wal.Fsync
 )
 
 // Compression of the log's frames and of the segments' blocks.

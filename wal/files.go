@@ -234,7 +234,7 @@ func (l *Log) newFile(size int64, zero bool) (*logFile, error) {
 }
 
 // makeFile makes, syncs and lists a file; fileMu is held. zero fills it with
-// zeros, so that writes into it change no metadata.
+// zeros, so that writes into it change no metadata, unless the options say no.
 func (l *Log) makeFile(size int64, zero bool) (*logFile, error) {
 	if err := l.cat.Err(); err != nil {
 		l.poisonWith(err)
@@ -311,7 +311,7 @@ func (l *Log) fillFile(lf *logFile, zero bool) error {
 	if err := writeAt(lf.f, lf.head.Encode(), 0); err != nil {
 		return err
 	}
-	if zero {
+	if zero && !l.opts.NoZeros {
 		if err := lf.f.Zero(start, lf.size-start); err != nil {
 			return err
 		}
@@ -324,6 +324,8 @@ func (l *Log) fillFile(lf *logFile, zero bool) error {
 		return err
 	}
 	switch l.opts.Mechanism {
+	case Fsync:
+		lf.f = fullSync{lf.f}
 	case DSync:
 		lf.sync, err = l.fsys.Open(lf.path, vfs.ReadWrite|vfs.DSync)
 	case DirectDSync:
@@ -408,3 +410,8 @@ func (l *Log) isClosed() bool {
 	defer l.mu.Unlock()
 	return l.closed
 }
+
+// fullSync is a file whose every sync is an fsync.
+type fullSync struct{ vfs.File }
+
+func (f fullSync) SyncData() error { return f.Sync() }

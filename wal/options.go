@@ -141,6 +141,10 @@ const (
 	// DirectDSync writes with O_DIRECT|O_DSYNC in blocks of 4096 bytes; it
 	// needs Options.Align = 4096.
 	DirectDSync
+	// Fsync writes and then calls fsync, which also makes durable what Fdatasync
+	// may leave out: the times of the file. It promises no more, and is for
+	// comparison.
+	Fsync
 )
 
 // String returns the mechanism's name.
@@ -150,6 +154,8 @@ func (m Mechanism) String() string {
 		return "O_DSYNC"
 	case DirectDSync:
 		return "O_DIRECT|O_DSYNC"
+	case Fsync:
+		return "fsync"
 	}
 	return "fdatasync"
 }
@@ -219,6 +225,11 @@ type Options struct {
 	// NoSpares makes each file when it is needed, not one ahead in the
 	// background.
 	NoSpares bool
+	// NoZeros leaves out the zeros that files are filled with beforehand, and uses
+	// no file again: files grow as they are written, and each sync has to make a
+	// new size durable, too. Fewer bytes are written, a sync takes longer, and a
+	// disk that is full poisons the log where otherwise there is ErrFull.
+	NoZeros bool
 	// MarkDelay is how long the log must be idle before a mark is written, so
 	// that damage to the last group is not taken for a torn tail. Default
 	// 100 ms; negative: marks are written on Close alone.

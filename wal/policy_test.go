@@ -266,10 +266,11 @@ func TestIdleMark(t *testing.T) {
 	})
 }
 
-// TestMechanisms: groups reach the disk by O_DSYNC, and by direct writes too,
-// in a real directory; in memory a power cut looks whether they do.
+// TestMechanisms: groups reach the disk by fsync, by O_DSYNC, and by direct
+// writes too, in a real directory, into files of zeros and files that grow; in
+// memory a power cut looks whether they do.
 func TestMechanisms(t *testing.T) {
-	for _, m := range []wal.Mechanism{wal.Fdatasync, wal.DSync, wal.DirectDSync} {
+	for _, m := range []wal.Mechanism{wal.Fdatasync, wal.DSync, wal.DirectDSync, wal.Fsync} {
 		work := func(t *testing.T, o *wal.Options, dir string, crash func() vfs.FS) {
 			o.Mechanism, o.Align = m, 4096
 			o.MarkDelay, o.NoSpares, o.FirstFileSize, o.FileSize = -1, true, 64<<10, 256<<10
@@ -319,9 +320,58 @@ func TestMechanisms(t *testing.T) {
 		t.Run(m.String()+"/disk", func(t *testing.T) {
 			work(t, &wal.Options{}, filepath.Join(t.TempDir(), "db"), nil)
 		})
+		t.Run(m.String()+"/memory, growing", func(t *testing.T) {
+			mem := vfs.NewMem()
+			work(t, &wal.Options{FS: mem, NoZeros: true}, "db", func() vfs.FS {
+				return mem.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Lost })
+			})
+		})
+		t.Run(m.String()+"/disk, growing", func(t *testing.T) {
+			work(t, &wal.Options{NoZeros: true}, filepath.Join(t.TempDir(), "db"), nil)
+		})
 	}
 	_, err := wal.Open("db", &wal.Options{FS: vfs.NewMem(), Mechanism: wal.DirectDSync})
 	require.ErrorContains(t, err, "needs Options.Align")
+}
+
+// TestNoZeros: files are as long as what was written, nothing is written twice,
+// and no file is used again.
+func TestNoZeros(t *testing.T) {
+	mem := vfs.NewMem()
+	rec := vfs.NewRecorder(mem)
+	o := testOptions(rec)
+	o.NoZeros, o.FirstFileSize, o.FileSize = true, 64<<10, 64<<10
+	l, _ := openAll(t, o)
+	for range 100 {
+		put(t, l, wal.Durable, strings.Repeat("x", 5000))
+	}
+	require.Greater(t, len(l.Files()), 5)
+	require.Zero(t, l.Stats().Zeroed)
+	require.Zero(t, count(rec, vfs.CallZero))
+	require.NoError(t, l.TruncateFront(90))
+	rec.Reset()
+	for range 100 {
+		put(t, l, wal.Durable, strings.Repeat("x", 5000))
+	}
+	for _, e := range rec.Events() {
+		require.NotEqual(t, vfs.CallRename, e.Call, "a file is used again")
+	}
+	require.NoError(t, l.Close())
+	l, got := openAll(t, testOptions(mem))
+	require.GreaterOrEqual(t, len(got), 110)
+	require.NoError(t, l.Close())
+}
+
+// TestFsyncMechanism: each group is one fsync, and no fdatasync.
+func TestFsyncMechanism(t *testing.T) {
+	rec := vfs.NewRecorder(vfs.NewMem())
+	l := ready(t, rec, func(o *wal.Options) { o.Mechanism, o.NoSpares, o.FirstFileSize = wal.Fsync, true, 1<<20 })
+	for range 10 {
+		put(t, l, wal.Durable, "x")
+	}
+	require.Equal(t, 10, count(rec, vfs.CallSync))
+	require.Zero(t, count(rec, vfs.CallSyncData))
+	require.NoError(t, l.Close())
 }
 
 func TestRecordSizes(t *testing.T) {

@@ -136,7 +136,7 @@ func (l *Log) discard(drop []*span) {
 		reader := sp.refs > 0
 		l.histMu.Unlock()
 		name := FileName(sp.meta.Number)
-		if !reader && sp.size == l.nextSize && len(l.recycle) == 0 && !l.opts.NoSpares {
+		if !reader && sp.size == l.nextSize && len(l.recycle) == 0 && !l.opts.NoSpares && !l.opts.NoZeros {
 			l.recycle = append(l.recycle, recyclable{name, sp.size})
 			l.unused.Add(sp.size)
 			continue

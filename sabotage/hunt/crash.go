@@ -358,6 +358,10 @@ var scripts = []struct {
 		t.commit(forebay.Durable, "a", "1")
 		t.commit(forebay.Durable, "b", "2")
 	}},
+	{"sync with fsync", func(o *forebay.Options) { o.Mechanism = forebay.Fsync }, "", func(t *tape) {
+		t.commit(forebay.Durable, "a", "1")
+		t.commit(forebay.Durable, "b", "2")
+	}},
 	{"idle marks", func(o *forebay.Options) { o.MarkDelay = time.Millisecond }, "", func(t *tape) {
 		t.commit(forebay.Durable, "a", "1")
 		time.Sleep(5 * time.Millisecond)

@@ -45,8 +45,6 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(
-		workload.Command(),
-	)
+	root.AddCommand(workload.Commands()...)
 	return root
 }

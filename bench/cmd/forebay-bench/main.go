@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/forebaydb/forebay/bench/disk"
 	"github.com/forebaydb/forebay/bench/policy"
 	"github.com/forebaydb/forebay/bench/workload"
 )
@@ -47,6 +48,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(workload.Commands()...)
-	root.AddCommand(policy.Command())
+	root.AddCommand(disk.Command(), policy.Command())
 	return root
 }

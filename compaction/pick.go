@@ -62,17 +62,18 @@ func (t *tree) drop(lo, hi []byte) *Plan {
 			if s.RangeDeletes == 0 || taken[s.Number] || !overlap(lo, hi, s.Lo, s.Hi) {
 				continue
 			}
-			spans := t.o.RangeDeletes(s.Number).Spans()
-			if len(spans) == 0 {
+			dels := t.o.RangeDeletes(s.Number)
+			if dels.Len() == 0 {
 				continue
 			}
+			from, end := dels.Bounds()
 			// Older ones of level 0, and all below.
 			for m := l; m < t.o.Levels; m++ {
-				for _, g := range t.over(m, spans[0].Lo, spans[len(spans)-1].Hi) {
+				for _, g := range t.over(m, from, end) {
 					if g.Number == s.Number || m == l && (l > 0 || newestFirst(*s, g) > 0) || t.busy[g.Number] || taken[g.Number] {
 						continue
 					}
-					if t.hides(spans, &g) {
+					if t.hides(dels, &g) {
 						taken[g.Number] = true
 						out = append(out, g)
 					}

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/rangedel"
 	"github.com/forebaydb/forebay/manifest"
 )
@@ -272,15 +271,13 @@ func (t *tree) move(why Why, to int, inputs []manifest.Segment) *Plan {
 	return p
 }
 
-// hides says whether spans hide all of s from every reader.
-func (t *tree) hides(spans []rangedel.Span, s *manifest.Segment) bool {
+// hides says whether dels hide all of s from every reader.
+func (t *tree) hides(dels *rangedel.Set, s *manifest.Segment) bool {
 	at := s.Lo
-	for i := range spans {
+	spans := dels.Spans()
+	for i := dels.Find(at, 0); i < len(spans); i++ {
 		sp := &spans[i]
-		if bytes.Compare(sp.Hi, at) <= 0 {
-			continue
-		}
-		if bytes.Compare(sp.Lo, at) > 0 || !t.hiding(sp.LSNs, s) {
+		if bytes.Compare(sp.Lo, at) > 0 || !t.hiding(sp, s) {
 			return false
 		}
 		if at = sp.Hi; bytes.Compare(at, s.Hi) >= 0 {
@@ -290,15 +287,10 @@ func (t *tree) hides(spans []rangedel.Span, s *manifest.Segment) bool {
 	return false
 }
 
-// hiding says whether one of the range deletes, newest first, is above all of s,
-// seen by every reader that sees any of s.
-func (t *tree) hiding(lsns []base.LSN, s *manifest.Segment) bool {
-	var r base.LSN
-	for _, l := range lsns {
-		if l > s.MaxLSN {
-			r = l // the lowest above s lets the most readers be
-		}
-	}
+// hiding says whether a range delete of sp is above all of s, seen by every
+// reader that sees any of s.
+func (t *tree) hiding(sp *rangedel.Span, s *manifest.Segment) bool {
+	r := sp.Above(s.MaxLSN) // the lowest lets the most readers be
 	if r == 0 || r > t.o.Above {
 		return false
 	}

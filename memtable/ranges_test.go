@@ -56,12 +56,12 @@ func TestRangeDeletesModel(t *testing.T) {
 				require.Equal(t, coverOf(dels, key, at), tab.Cover([]byte(key), at))
 			}
 			if rng.IntN(often) == 0 {
-				require.Equal(t, rangedel.New(dels).Spans(), tab.RangeDeletes().Spans())
+				require.Equal(t, rangedel.New(dels).Ranges(), tab.RangeDeletes().Ranges())
 			}
 			if rng.IntN(often) == 0 {
 				parts := tab.RangeDeleteParts()
 				require.LessOrEqual(t, len(parts), 9)
-				require.Equal(t, rangedel.New(dels).Spans(), rangedel.Merge(parts...).Spans())
+				require.Equal(t, rangedel.New(dels).Ranges(), rangedel.Merge(parts...).Ranges())
 			}
 		}
 		if len(dels) > 0 {

@@ -52,8 +52,8 @@ func randomDels(r *rand.Rand, n int) []base.RangeDelete {
 
 // sameDels says whether a set is that of dels.
 func sameDels(dels []base.RangeDelete, s *rangedel.Set) bool {
-	return slices.EqualFunc(rangedel.New(dels).Spans(), s.Spans(), func(a, b rangedel.Span) bool {
-		return bytes.Equal(a.Lo, b.Lo) && bytes.Equal(a.Hi, b.Hi) && slices.Equal(a.LSNs, b.LSNs)
+	return slices.EqualFunc(rangedel.New(dels).Ranges(), s.Ranges(), func(a, b base.RangeDelete) bool {
+		return bytes.Equal(a.Lo, b.Lo) && bytes.Equal(a.Hi, b.Hi) && a.LSN == b.LSN
 	})
 }
 

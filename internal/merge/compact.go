@@ -25,7 +25,7 @@ type Compacted struct {
 
 	spans []rangedel.Span // those that end behind key
 	all   []rangedel.Span
-	lsns  []base.LSN // of the range deletes that cover key, descending
+	span  *rangedel.Span // the one with key, nil if none has it
 
 	valid bool
 	err   error
@@ -100,9 +100,9 @@ func (c *Compacted) enter(key []byte) {
 	for len(c.spans) > 0 && bytes.Compare(c.spans[0].Hi, key) <= 0 {
 		c.spans = c.spans[1:]
 	}
-	c.lsns = nil
+	c.span = nil
 	if len(c.spans) > 0 && bytes.Compare(c.spans[0].Lo, key) <= 0 {
-		c.lsns = c.spans[0].LSNs
+		c.span = &c.spans[0]
 	}
 }
 
@@ -112,11 +112,10 @@ func (c *Compacted) wanted() bool {
 	lsn := c.it.LSN()
 	// Of all that hides the version from newer readers the oldest counts.
 	by, hidden := c.above, c.passed
-	for len(c.lsns) > 0 && c.lsns[0] > lsn {
-		if !hidden || c.lsns[0] < by {
-			by, hidden = c.lsns[0], true
+	if c.span != nil {
+		if d := c.span.Above(lsn); d > 0 && (!hidden || d < by) {
+			by, hidden = d, true
 		}
-		c.lsns = c.lsns[1:]
 	}
 	c.above, c.passed = lsn, true
 	if hidden && c.keep.reader(lsn) >= by {

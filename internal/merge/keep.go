@@ -1,6 +1,8 @@
 package merge
 
 import (
+	"cmp"
+	"slices"
 	"sort"
 
 	"github.com/forebaydb/forebay/internal/base"
@@ -51,22 +53,41 @@ func (k Keep) below(lsn base.LSN) (base.LSN, bool) {
 	return k.Snapshots[i-1], true
 }
 
-// Dels returns what must remain of dels: in each span the newest range delete
-// for each set of readers that see the same ones, without those that every
-// reader sees and that hide nothing outside of what is merged.
+// Dels returns what must remain of dels: wherever several range deletes are seen
+// by the same readers only the newest, and none that every reader sees and that
+// hides nothing outside of what is merged.
 func (k Keep) Dels(dels *rangedel.Set) *rangedel.Set {
 	oldest := k.Oldest()
-	return dels.Filter(func(s rangedel.Span) []base.LSN {
-		keep := s.LSNs[:0:0]
-		for i, lsn := range s.LSNs {
-			if i > 0 && k.reader(lsn) >= s.LSNs[i-1] {
-				continue
-			}
-			if lsn <= oldest && k.ElideSpan != nil && k.ElideSpan(s.Lo, s.Hi) {
-				continue
-			}
-			keep = append(keep, lsn)
+	var left []base.RangeDelete
+	spans := dels.Spans()
+	for i := range spans {
+		s := &spans[i]
+		if lsn := s.UpTo(oldest); lsn > 0 && (k.ElideSpan == nil || !k.ElideSpan(s.Lo, s.Hi)) {
+			left = append(left, base.RangeDelete{Lo: s.Lo, Hi: s.Hi, LSN: lsn})
 		}
-		return keep
-	})
+	}
+	if dels.MaxLSN() > oldest {
+		left = k.newer(left, dels.Ranges())
+	}
+	return rangedel.New(left)
+}
+
+// newer appends to left what must remain of the dels above k.Oldest.
+func (k Keep) newer(left, dels []base.RangeDelete) []base.RangeDelete {
+	slices.SortFunc(dels, func(a, b base.RangeDelete) int { return cmp.Compare(a.LSN, b.LSN) })
+	upTo := func(lsn base.LSN) int {
+		return sort.Search(len(dels), func(i int) bool { return dels[i].LSN > lsn })
+	}
+	// Those up to one snapshot, or to Above, have the same readers.
+	i := upTo(k.Oldest())
+	for all := upTo(k.Above); i < all; {
+		r := k.reader(dels[i].LSN)
+		j := upTo(r)
+		spans := rangedel.New(dels[i:j]).Spans()
+		for n := range spans {
+			left = append(left, base.RangeDelete{Lo: spans[n].Lo, Hi: spans[n].Hi, LSN: spans[n].UpTo(r)})
+		}
+		i = j
+	}
+	return append(left, dels[i:]...)
 }

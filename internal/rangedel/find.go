@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"slices"
 	"sort"
-	"unsafe"
 
 	"github.com/forebaydb/forebay/internal/base"
 )
@@ -136,56 +135,5 @@ func (s *Set) Clip(lo, hi []byte) *Set {
 	if cutHi {
 		spans[len(spans)-1].Hi = hi
 	}
-	return build(spans, s.lsnBytes(spans))
-}
-
-// lsnBytes returns how much memory the LSNs of spans take up, at most: spans
-// may share theirs with each other, and all together with those of s.
-func (s *Set) lsnBytes(spans []Span) int {
-	n := 0
-	for _, p := range spans {
-		n += len(p.LSNs) * int(unsafe.Sizeof(p.LSNs[0]))
-	}
-	return min(n, s.lsns)
-}
-
-// Filter returns the set in which each span has only those LSNs that keep
-// returns: descending, a part of the span's own, none to leave it out.
-func (s *Set) Filter(keep func(Span) []base.LSN) *Set {
-	if s == nil {
-		return nil
-	}
-	var spans []Span
-	lsns := 0
-	for _, p := range s.spans {
-		if p.LSNs = keep(p); len(p.LSNs) == 0 {
-			continue
-		}
-		if n := len(spans); n > 0 && joins(spans[n-1], p) {
-			spans[n-1].Hi = p.Hi
-			continue
-		}
-		spans = append(spans, p)
-		lsns += len(p.LSNs) * int(unsafe.Sizeof(p.LSNs[0]))
-	}
-	return build(spans, lsns)
-}
-
-// Ranges returns the range deletes of the set, each as long as it can be: of
-// one LSN no two overlap or touch. They are sorted by Lo, then by LSN
-// descending. New of them is the same set.
-func (s *Set) Ranges() []base.RangeDelete {
-	var out []base.RangeDelete
-	open := map[base.LSN]int{} // where in out the LSN's last range is
-	for _, p := range s.Spans() {
-		for _, lsn := range p.LSNs {
-			if i, ok := open[lsn]; ok && bytes.Equal(out[i].Hi, p.Lo) {
-				out[i].Hi = p.Hi
-				continue
-			}
-			open[lsn] = len(out)
-			out = append(out, base.RangeDelete{Lo: p.Lo, Hi: p.Hi, LSN: lsn})
-		}
-	}
-	return out
+	return build(spans, s.piles)
 }

@@ -8,42 +8,21 @@
 //	        [f ............. t)@9
 //	→ [a  f)@7 [f  m)@9,7 [m  t)@9
 //
-// A question about a key is then one binary search for its span and one for
-// the LSN in it. The opposite, Ranges, joins the pieces again: it is what a
-// file should hold, since n nested range deletes make n spans with n²/2 LSNs.
-// In memory such spans share their lists where one is a part of another.
+// A question about a key is then one binary search for its span. Which range
+// deletes apply there is not written out, since n of them that cross each other
+// make 2n spans with n² LSNs: a span knows its highest and its lowest one, and
+// asks a structure that all spans share for any other (see pile). The opposite,
+// Ranges, joins the pieces again: it is what a file should hold.
 package rangedel
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
-	"sort"
 	"unsafe"
 
 	"github.com/forebaydb/forebay/internal/base"
 )
-
-// Span is a piece of the key space, [Lo, Hi), in which the same range deletes
-// apply: those with LSNs, which are descending and at least one. Spans of a
-// Set share their slices; nothing of them must be changed.
-type Span struct {
-	Lo, Hi []byte
-	LSNs   []base.LSN
-}
-
-// Newest returns the highest LSN of the span's range deletes that a reader at
-// lsn sees, which are those at or below lsn and its own, from base.OwnLSN on.
-// It is 0 if there is none.
-func (s Span) Newest(lsn base.LSN) base.LSN {
-	if newest := s.LSNs[0]; newest <= lsn || newest >= base.OwnLSN {
-		return newest
-	}
-	// Few have many.
-	if i := sort.Search(len(s.LSNs), func(i int) bool { return s.LSNs[i] <= lsn }); i < len(s.LSNs) {
-		return s.LSNs[i]
-	}
-	return 0
-}
 
 // Set is a set of range deletes. It never changes, and any number of
 // goroutines may use it at the same time. nil is the empty set.
@@ -53,7 +32,7 @@ type Set struct {
 	min   base.LSN
 	max   base.LSN
 	keys  int // bytes of keys
-	lsns  int // bytes of LSNs
+	piles int // bytes of piles
 }
 
 // run is a stretch of at least two spans, of which each touches the next.
@@ -70,38 +49,55 @@ func New(dels []base.RangeDelete) *Set {
 	if len(dels) == 0 {
 		return nil
 	}
-	slices.SortFunc(dels, func(a, b base.RangeDelete) int { return base.Compare(a.Lo, b.LSN, b.Lo, a.LSN) })
-	if touchless(dels) {
-		return single(dels)
+	begin := make([]uint32, len(dels))
+	for i := range begin {
+		begin[i] = uint32(i)
 	}
-	ends := slices.Clone(dels)
-	slices.SortFunc(ends, func(a, b base.RangeDelete) int { return base.Compare(a.Hi, b.LSN, b.Hi, a.LSN) })
+	slices.SortFunc(begin, func(a, b uint32) int {
+		return cmp.Or(bytes.Compare(dels[a].Lo, dels[b].Lo), cmp.Compare(dels[b].LSN, dels[a].LSN))
+	})
+	if touchless(dels, begin) {
+		return single(dels, begin)
+	}
+	end := slices.Clone(begin)
+	slices.SortFunc(end, func(a, b uint32) int { return bytes.Compare(dels[a].Hi, dels[b].Hi) })
+	lsns := make([]base.LSN, len(dels))
+	for i := range dels {
+		lsns[i] = dels[i].LSN
+	}
+	in := newPile(lsns, begin, end)
+	return build(cut(dels, in), in.memory())
+}
+
+// cut returns the spans of dels.
+func cut(dels []base.RangeDelete, in *pile) []Span {
 	spans := make([]Span, 0, len(dels)+len(dels)/2)
-	var active list
+	active := newRanks(len(dels))
 	var at []byte
-	for len(ends) > 0 {
-		next := ends[0].Hi
-		if len(dels) > 0 && bytes.Compare(dels[0].Lo, next) < 0 {
-			next = dels[0].Lo
+	for begun, ended := 0, 0; ended < len(dels); {
+		next := dels[in.end[ended]].Hi
+		if begun < len(dels) && bytes.Compare(dels[in.begin[begun]].Lo, next) < 0 {
+			next = dels[in.begin[begun]].Lo
 		}
-		if lsns := active.publish(); len(lsns) > 0 {
-			spans = append(spans, Span{Lo: at, Hi: next, LSNs: lsns})
+		if begun > ended {
+			spans = append(spans, Span{
+				Lo: at, Hi: next, newest: in.lsns[active.highest()], oldest: in.lsns[active.lowest()],
+				in: in, begun: uint32(begun), ended: uint32(ended),
+			})
 		}
-		for len(ends) > 0 && bytes.Equal(ends[0].Hi, next) {
-			active.remove(ends[0].LSN)
-			ends = ends[1:]
+		for ; ended < len(dels) && bytes.Equal(dels[in.end[ended]].Hi, next); ended++ {
+			active.remove(in.end[ended])
 		}
-		for len(dels) > 0 && bytes.Equal(dels[0].Lo, next) {
-			active.add(dels[0].LSN)
-			dels = dels[1:]
+		for ; begun < len(dels) && bytes.Equal(dels[in.begin[begun]].Lo, next); begun++ {
+			active.add(in.begin[begun])
 		}
 		at = next
 	}
-	return build(spans, active.allocated*int(unsafe.Sizeof(base.LSN(0))))
+	return spans
 }
 
 // disjoint copies dels without empty ones and with those of one LSN joined
-// where they overlap or touch.
+// where they overlap or touch, sorted by LSN.
 func disjoint(dels []base.RangeDelete) []base.RangeDelete {
 	out := make([]base.RangeDelete, 0, len(dels))
 	for _, d := range dels {
@@ -132,45 +128,44 @@ func disjoint(dels []base.RangeDelete) []base.RangeDelete {
 	return out[:n]
 }
 
-// touchless says whether dels, sorted, are spans already.
-func touchless(dels []base.RangeDelete) bool {
-	for i := 1; i < len(dels); i++ {
-		if bytes.Compare(dels[i-1].Hi, dels[i].Lo) > 0 {
+// touchless says whether dels, in the order by begin, are spans already.
+func touchless(dels []base.RangeDelete, begin []uint32) bool {
+	for i := 1; i < len(begin); i++ {
+		if bytes.Compare(dels[begin[i-1]].Hi, dels[begin[i]].Lo) > 0 {
 			return false
 		}
 	}
 	return true
 }
 
-func single(dels []base.RangeDelete) *Set {
+func single(dels []base.RangeDelete, begin []uint32) *Set {
 	spans := make([]Span, len(dels))
-	lsns := make([]base.LSN, len(dels))
-	for i, d := range dels {
-		lsns[i] = d.LSN
-		spans[i] = Span{Lo: d.Lo, Hi: d.Hi, LSNs: lsns[i : i+1 : i+1]}
+	for i, rank := range begin {
+		d := &dels[rank]
+		spans[i] = Span{Lo: d.Lo, Hi: d.Hi, newest: d.LSN, oldest: d.LSN, begun: 1}
 	}
-	return build(spans, len(lsns)*int(unsafe.Sizeof(lsns[0])))
+	return build(spans, 0)
 }
 
-// build completes a set of spans, whose LSNs take up so many bytes.
-func build(spans []Span, lsns int) *Set {
+// build completes a set of spans, whose piles take up so many bytes.
+func build(spans []Span, piles int) *Set {
 	if len(spans) == 0 {
 		return nil
 	}
-	s := &Set{spans: spans, min: base.MaxLSN, lsns: lsns}
-	for i, p := range spans {
-		oldest := p.LSNs[len(p.LSNs)-1]
-		s.min, s.max = min(s.min, oldest), max(s.max, p.LSNs[0])
+	s := &Set{spans: spans, min: base.MaxLSN, piles: piles}
+	for i := range spans {
+		p := &spans[i]
+		s.min, s.max = min(s.min, p.oldest), max(s.max, p.newest)
 		s.keys += len(p.Lo)
 		switch touches := i > 0 && bytes.Equal(spans[i-1].Hi, p.Lo); {
 		case !touches && i > 0:
 			s.keys += len(spans[i-1].Hi)
 		case touches && len(s.runs) > 0 && s.runs[len(s.runs)-1].to == i:
 			r := &s.runs[len(s.runs)-1]
-			r.to, r.min, r.max = i+1, min(r.min, oldest), max(r.max, oldest)
+			r.to, r.min, r.max = i+1, min(r.min, p.oldest), max(r.max, p.oldest)
 		case touches:
-			before := spans[i-1].LSNs[len(spans[i-1].LSNs)-1]
-			s.runs = append(s.runs, run{i - 1, i + 1, min(before, oldest), max(before, oldest)})
+			before := spans[i-1].oldest
+			s.runs = append(s.runs, run{i - 1, i + 1, min(before, p.oldest), max(before, p.oldest)})
 		}
 	}
 	s.keys += len(spans[len(spans)-1].Hi)
@@ -206,22 +201,17 @@ func Merge(sets ...*Set) *Set {
 		return New(dels)
 	}
 	var spans []Span
-	lsns := 0
+	piles := 0
 	for _, s := range some {
 		rest := s.spans
-		if n := len(spans); n > 0 && joins(spans[n-1], rest[0]) {
+		if n := len(spans); n > 0 && joins(&spans[n-1], &rest[0]) {
 			spans[n-1].Hi = rest[0].Hi
 			rest = rest[1:]
 		}
 		spans = append(spans, rest...)
-		lsns += s.lsns
+		piles += s.piles
 	}
-	return build(spans, lsns)
-}
-
-// joins says whether a and b are one span that was cut.
-func joins(a, b Span) bool {
-	return bytes.Equal(a.Hi, b.Lo) && slices.Equal(a.LSNs, b.LSNs)
+	return build(spans, piles)
 }
 
 // Len returns the number of spans.
@@ -271,5 +261,5 @@ func (s *Set) Memory() int {
 		return 0
 	}
 	return int(unsafe.Sizeof(*s)) + len(s.spans)*int(unsafe.Sizeof(Span{})) +
-		len(s.runs)*int(unsafe.Sizeof(run{})) + s.keys + s.lsns
+		len(s.runs)*int(unsafe.Sizeof(run{})) + s.keys + s.piles
 }

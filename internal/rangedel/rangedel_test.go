@@ -89,14 +89,24 @@ func check(t *testing.T, dels []base.RangeDelete, s *Set) {
 		slices.Reverse(lsns)
 		lsns = slices.Compact(lsns)
 		var got []base.LSN
-		for _, p := range s.Spans() {
+		at := new(Span)
+		for i, p := range s.Spans() {
 			if bytes.Compare(p.Lo, k) <= 0 && bytes.Compare(k, p.Hi) < 0 {
-				got = p.LSNs
+				at = &s.Spans()[i]
+				got = at.LSNs()
 			}
 		}
 		require.Equal(t, lsns, got, "%s", k)
-		for _, lsn := range []base.LSN{0, 1, 2, 5, 9, 20, base.OwnLSN - 1, base.MaxLSN} {
-			require.Equal(t, cover(dels, k, lsn), s.Cover(k, lsn))
+		for _, lsn := range []base.LSN{0, 1, 2, 5, 9, 20, base.OwnLSN - 1, base.OwnLSN + 2, base.MaxLSN} {
+			above := base.LSN(0) // lsns descend
+			for _, l := range lsns {
+				if l > lsn {
+					above = l
+				}
+			}
+			if want := cover(dels, k, lsn); want != s.Cover(k, lsn) || above != at.Above(lsn) {
+				require.Equal(t, []base.LSN{want, above}, []base.LSN{s.Cover(k, lsn), at.Above(lsn)}, "%s at %d", k, lsn)
+			}
 		}
 	}
 	require.Equal(t, lo, s.MinLSN())
@@ -113,20 +123,35 @@ func checkForm(t *testing.T, s *Set) {
 	require.NotZero(t, s.Len())
 	for i, p := range s.Spans() {
 		require.Negative(t, bytes.Compare(p.Lo, p.Hi))
-		require.NotEmpty(t, p.LSNs)
-		for j := 1; j < len(p.LSNs); j++ {
-			require.Greater(t, p.LSNs[j-1], p.LSNs[j])
+		lsns := p.LSNs()
+		require.NotEmpty(t, lsns)
+		require.Len(t, lsns, p.Len())
+		for j := 1; j < len(lsns); j++ {
+			require.Greater(t, lsns[j-1], lsns[j])
 		}
 		if i == 0 {
 			continue
 		}
 		require.LessOrEqual(t, bytes.Compare(s.Spans()[i-1].Hi, p.Lo), 0)
-		require.False(t, joins(s.Spans()[i-1], p), "two spans that are one")
+		require.False(t, joins(&s.Spans()[i-1], &p), "two spans that are one")
 	}
 	lo, hi := s.Bounds()
 	require.Equal(t, s.Spans()[0].Lo, lo)
 	require.Equal(t, s.Spans()[s.Len()-1].Hi, hi)
-	require.Equal(t, s.Spans(), New(s.Ranges()).Spans())
+	requireSame(t, s, New(s.Ranges()))
+}
+
+// requireSame compares two sets, span by span.
+func requireSame(t *testing.T, want, got *Set) {
+	t.Helper()
+	require.Equal(t, want.Len(), got.Len())
+	for i := range want.Spans() {
+		w, g := &want.Spans()[i], &got.Spans()[i]
+		require.Equal(t, w.Lo, g.Lo)
+		require.Equal(t, w.Hi, g.Hi)
+		require.Equal(t, w.LSNs(), g.LSNs())
+	}
+	require.Equal(t, want.Ranges(), got.Ranges())
 }
 
 func TestEmpty(t *testing.T) {
@@ -141,7 +166,6 @@ func TestEmpty(t *testing.T) {
 	require.Zero(t, s.Find(key(1), 3))
 	require.False(t, s.Overlaps(nil, nil))
 	require.Nil(t, s.Clip(nil, nil))
-	require.Nil(t, s.Filter(nil))
 	require.Empty(t, s.Ranges())
 	check(t, nil, s)
 }
@@ -169,7 +193,7 @@ func TestModel(t *testing.T) {
 		a, b := rng.IntN(keys), rng.IntN(keys)
 		a, b = min(a, b), max(a, b)
 		check(t, dels, Merge(s.Clip(key(b), nil), s.Clip(nil, key(a)), s.Clip(key(a), key(b))))
-		require.Equal(t, s.Spans(), Merge(s.Clip(key(b), nil), s.Clip(nil, key(a)), s.Clip(key(a), key(b))).Spans())
+		requireSame(t, s, Merge(s.Clip(key(b), nil), s.Clip(nil, key(a)), s.Clip(key(a), key(b))))
 	}
 }
 
@@ -240,27 +264,6 @@ func TestHidden(t *testing.T) {
 	require.Equal(t, key(10), s.HiddenTo(3, 2, 9))
 }
 
-func TestFilter(t *testing.T) {
-	rng := newRand(t)
-	for range 500 {
-		dels := randomDels(rng, 20)
-		least := base.LSN(rng.IntN(20))
-		var want []base.RangeDelete
-		for _, d := range dels {
-			if d.LSN >= least {
-				want = append(want, d)
-			}
-		}
-		check(t, want, New(dels).Filter(func(p Span) []base.LSN {
-			i := slices.IndexFunc(p.LSNs, func(lsn base.LSN) bool { return lsn < least })
-			if i < 0 {
-				return p.LSNs
-			}
-			return p.LSNs[:i]
-		}))
-	}
-}
-
 // TestNestedIsSmall: a queue that is cut from its front again and again makes
 // spans whose lists share their memory.
 func TestNestedIsSmall(t *testing.T) {
@@ -296,7 +299,7 @@ func FuzzNew(f *testing.F) {
 		half := len(dels) / 2
 		check(t, dels, Merge(New(dels[half:]), New(dels[:half])))
 		for i := range keys {
-			require.Equal(t, s.Spans(), Merge(s.Clip(nil, key(i)), s.Clip(key(i), nil)).Spans())
+			requireSame(t, s, Merge(s.Clip(nil, key(i)), s.Clip(key(i), nil)))
 		}
 	})
 }
@@ -327,5 +330,19 @@ func BenchmarkCover(b *testing.B) {
 	k := []byte("00000998")
 	for b.Loop() {
 		s.Cover(k, 5000)
+	}
+}
+
+// BenchmarkCoverCrossing asks at a key where half of twenty thousand range
+// deletes apply, for who sees all of them and for an older reader.
+func BenchmarkCoverCrossing(b *testing.B) {
+	s := New(crossing(20_000, rand.New(rand.NewPCG(1, 1))))
+	k := []byte("00010000")
+	for _, lsn := range []base.LSN{20_000, 10_000} {
+		b.Run(fmt.Sprintf("lsn=%d", lsn), func(b *testing.B) {
+			for b.Loop() {
+				s.Cover(k, lsn)
+			}
+		})
 	}
 }

@@ -14,7 +14,7 @@ var bucket = []byte("b")
 func init() {
 	register(&Engine{
 		Name: "bbolt", Module: "go.etcd.io/bbolt",
-		Notes: "no memtable and no cache of its own: it works in the page cache; FreelistType map (the default array gets slow); with more than one writer, DB.Batch with MaxBatchSize = the number of writers and MaxBatchDelay 1 ms (default 10 ms, 1000), so that writers share a sync",
+		Notes: "no memtable and no cache of its own: it works in the page cache; FreelistType map (the default array gets slow); InitialMmapSize 16 GiB of addresses, so that a commit that makes the file grow does not wait for readers; with more than one writer, DB.Batch with MaxBatchSize = the number of writers and MaxBatchDelay 1 ms (default 10 ms, 1000), so that writers share a sync",
 		Promise: [3]string{
 			Durable: "default: survives a power cut (two fdatasyncs a commit)",
 			Written: "NoSync: survives a crash of the process; a power cut may destroy the file",
@@ -33,11 +33,12 @@ type boltStore struct {
 func openBolt(dir string, cfg Config) (Store, error) {
 	db, err := bolt.Open(filepath.Join(dir, "bolt.db"), 0o600, &bolt.Options{
 		Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoSync: cfg.Level == Written,
+		InitialMmapSize: 16 << 30,
 	})
 	if err != nil {
 		return nil, err
 	}
-	db.MaxBatchSize, db.MaxBatchDelay = cfg.Writers, time.Millisecond
+	db.MaxBatchSize, db.MaxBatchDelay = cfg.Goroutines, time.Millisecond
 	err = db.View(func(tx *bolt.Tx) error {
 		if tx.Bucket(bucket) == nil {
 			return errors.New("empty")
@@ -53,7 +54,7 @@ func openBolt(dir string, cfg Config) (Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &boltStore{db, cfg.Writers}, nil
+	return &boltStore{db, cfg.Goroutines}, nil
 }
 
 func (s *boltStore) Writer(Level) (Writer, error) {

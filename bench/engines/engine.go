@@ -48,9 +48,9 @@ type Config struct {
 	Level Level
 	// Memtable and Cache in bytes; 0: the defaults.
 	Memtable, Cache int64
-	// Writers is how many goroutines will write at once; some engines gather
-	// their commits and must know when all are there. 0 means 1.
-	Writers int
+	// Goroutines is how many will read or write at once; some engines gather their
+	// commits and must know when all are there, or have a cache for each. 0 means 1.
+	Goroutines int
 }
 
 func (c Config) withDefaults() Config {
@@ -60,7 +60,7 @@ func (c Config) withDefaults() Config {
 	if c.Cache == 0 {
 		c.Cache = DefaultCache
 	}
-	c.Writers = max(c.Writers, 1)
+	c.Goroutines = max(c.Goroutines, 1)
 	return c
 }
 
@@ -77,6 +77,8 @@ type Engine struct {
 	Settled string
 	// Mixed: Writers of several levels can be had of one open store.
 	Mixed bool
+	// MaxKey is the longest key in bytes; 0: longer ones than any cell has.
+	MaxKey int
 	// Syncs says what Stats.Syncs counts, or why it counts nothing.
 	Syncs string
 

@@ -48,7 +48,7 @@ func zipfian(n uint64) func(r *rng) uint64 {
 }
 
 func (t *trial) gets(goroutines int, choose chooser, missing bool) error {
-	if err := t.open(1); err != nil {
+	if err := t.open(goroutines); err != nil {
 		return err
 	}
 	d, draw := t.load.data(), choose(uint64(t.load.Records))
@@ -176,7 +176,7 @@ func (t *trial) scanOpen(reverse bool) error {
 }
 
 func (t *trial) seeks(goroutines, length int) error {
-	if err := t.open(1); err != nil {
+	if err := t.open(goroutines); err != nil {
 		return err
 	}
 	d, records := t.load.data(), uint64(t.load.Records)

@@ -87,16 +87,16 @@ type trial struct {
 	results []Result
 }
 
-// open opens the store of the trial's directory for so many writers.
-func (t *trial) open(writers int) error {
-	s, err := t.openAt(t.Dir, t.level, writers)
+// open opens the store of the trial's directory for so many goroutines.
+func (t *trial) open(goroutines int) error {
+	s, err := t.openAt(t.Dir, t.level, goroutines)
 	t.store = s
 	return err
 }
 
-func (t *trial) openAt(dir string, l engines.Level, writers int) (engines.Store, error) {
+func (t *trial) openAt(dir string, l engines.Level, goroutines int) (engines.Store, error) {
 	return t.engine.Open(dir, engines.Config{
-		Level: l, Memtable: t.scale.Memtable, Cache: t.scale.Cache, Writers: writers,
+		Level: l, Memtable: t.scale.Memtable, Cache: t.scale.Cache, Goroutines: goroutines,
 	})
 }
 

@@ -5,9 +5,10 @@ go 1.25.0
 require (
 	github.com/creack/pty v1.1.24
 	github.com/forebaydb/forebay v0.0.0
+	github.com/forebaydb/forebay/bench v0.0.0
 	github.com/peterh/liner v1.2.2
 	github.com/spf13/cobra v1.10.2
-	github.com/spf13/pflag v1.0.9
+	github.com/spf13/pflag v1.0.10
 	github.com/stretchr/testify v1.12.1
 )
 
@@ -22,3 +23,5 @@ require (
 )
 
 replace github.com/forebaydb/forebay => ../..
+
+replace github.com/forebaydb/forebay/bench => ../../bench

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/forebaydb/forebay/bench/disk"
 	"github.com/forebaydb/forebay/cmd/forebay/inspect"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/crash"
@@ -36,7 +37,8 @@ Exit codes: 0 fine; 1 not found, damaged or failed; 2 wrong usage.`,
   forebay stats /tmp/s
   forebay shell /tmp/s
   forebay check /tmp/s
-  forebay crash run`,
+  forebay crash run
+  forebay disk --dir /var/lib`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -49,6 +51,7 @@ Exit codes: 0 fine; 1 not found, damaged or failed; 2 wrong usage.`,
 	root.AddCommand(upkeep.Commands()...)
 	root.AddCommand(inspect.Commands()...)
 	root.AddCommand(crash.Commands()...)
+	root.AddCommand(disk.Command())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Usage(err) })
 	strict(root)
 	return root

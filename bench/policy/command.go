@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -162,9 +163,11 @@ func (c *command) run(ctx context.Context) error {
 	}
 	p.end(len(results))
 	if c.plots != "" {
-		if err := Plot(c.plots, &m, results); err != nil {
+		names, err := Plot(c.plots, &m, results)
+		if err != nil {
 			return err
 		}
+		fmt.Fprintf(c.trace, "plots in %s: %s\n", c.plots, strings.Join(names, ", "))
 	}
 	if broken > 0 {
 		return fmt.Errorf("%d cells lost what they may not", broken)

@@ -13,11 +13,11 @@ import (
 	"github.com/forebaydb/forebay/commit"
 	"github.com/forebaydb/forebay/compaction"
 	"github.com/forebaydb/forebay/internal/base"
-	"github.com/forebaydb/forebay/internal/cache"
 	"github.com/forebaydb/forebay/internal/keyspace"
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/memtable"
 	"github.com/forebaydb/forebay/recovery"
+	"github.com/forebaydb/forebay/segment"
 	"github.com/forebaydb/forebay/vfs"
 	"github.com/forebaydb/forebay/wal"
 )
@@ -42,7 +42,7 @@ type DB struct {
 	readOnly bool
 	cfg      *recovery.Config
 	locks    []io.Closer
-	cache    *cache.Cache
+	cache    *segment.Cache
 
 	man  *manifest.Manifest
 	log  *wal.Log // nil when read only

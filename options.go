@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/forebaydb/forebay/internal/cache"
 	"github.com/forebaydb/forebay/recovery"
 	"github.com/forebaydb/forebay/segment"
 	"github.com/forebaydb/forebay/vfs"
@@ -166,7 +165,7 @@ func (o *Options) withDefaults() (Options, error) {
 }
 
 // recovery returns what an open of dir needs.
-func (o *Options) recovery(dir string, c *cache.Cache) *recovery.Config {
+func (o *Options) recovery(dir string, c *segment.Cache) *recovery.Config {
 	cfg := &recovery.Config{
 		FS: o.FS, Dir: dir, LogDir: dir, Rand: o.Rand,
 		Segment:     segment.Options{Cache: c},

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/forebaydb/forebay/internal/base"
-	"github.com/forebaydb/forebay/internal/cache"
 	"github.com/forebaydb/forebay/internal/merge"
 	"github.com/forebaydb/forebay/internal/rangedel"
 	"github.com/forebaydb/forebay/manifest"
@@ -410,4 +409,4 @@ func (v *view) changed(lo, hi []byte, at, now base.LSN) (bool, error) {
 }
 
 // newCache makes the cache of a store with these options.
-func (o *Options) newCache() *cache.Cache { return cache.New(o.cacheBudget()) }
+func (o *Options) newCache() *segment.Cache { return segment.NewCache(o.cacheBudget()) }

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/forebaydb/forebay/internal/base"
-	"github.com/forebaydb/forebay/internal/cache"
 )
 
 const benchEntries = 1_000_000
@@ -96,7 +95,7 @@ func benchReader(b *testing.B, o WriterOptions, warm bool) *Reader {
 	benchBuild(b, f, o)
 	var ro Options
 	if warm {
-		ro.Cache = cache.New(512 << 20)
+		ro.Cache = NewCache(512 << 20)
 	}
 	r, err := Open(f, "bench", testID, ro)
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay/internal/base"
-	"github.com/forebaydb/forebay/internal/cache"
 )
 
 // smallVersions has several blocks of 256 bytes, keys with versions across
@@ -52,7 +51,7 @@ func readAll(t *testing.T, b []byte, vs []version, dels []base.RangeDelete, what
 		detected = true
 		return false
 	}
-	r, err := openBytes(b, Options{Cache: cache.New(1 << 20)})
+	r, err := openBytes(b, Options{Cache: NewCache(1 << 20)})
 	if !check(err) {
 		return true, err
 	}
@@ -199,10 +198,11 @@ func blocksOf(t testing.TB, b []byte) []blockAt {
 // Blocks that are intact and stand in the wrong place must not verify: copied
 // from another place, from another segment at the same place, from another store.
 func TestMisdirectedBlocks(t *testing.T) {
-	// Incompressible values of one length make blocks of one length.
+	// Incompressible values of one length, and keys that share nothing, make blocks
+	// of one length.
 	vs := make([]version, 64)
 	for i := range vs {
-		vs[i] = version{fmt.Sprintf("key%03d", i), 5, base.KindPut, fmt.Sprintf("%016x", rand.Uint64())}
+		vs[i] = version{string(rune(' '+i)) + "the key"[:5], 5, base.KindPut, fmt.Sprintf("%016x", rand.Uint64())}
 	}
 	opts := WriterOptions{Compression: NoCompression, BlockSize: 256}
 	// So do range deletes: one of them has the length of a data block.
@@ -314,7 +314,7 @@ func TestReadErrors(t *testing.T) {
 			require.ErrorIs(t, err, eio, "%v", at)
 			require.ErrorContains(t, err, fmt.Sprintf("000007.seg at offset %d", at.off))
 		}
-		r, err := Open(f, "000007.seg", testID, Options{Cache: cache.New(1 << 20)})
+		r, err := Open(f, "000007.seg", testID, Options{Cache: NewCache(1 << 20)})
 		if at.kind == kindFooter {
 			is(err)
 			continue

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"slices"
-	"sort"
 
 	"github.com/forebaydb/forebay/internal/base"
 )
@@ -25,6 +24,8 @@ type dataBuilder struct {
 	restarts []uint32
 	n        int // entries
 	base     uint64
+	whole    int // length of the key at the last restart point, which ends at wholeTo
+	wholeTo  int
 }
 
 func (d *dataBuilder) reset() {
@@ -37,18 +38,17 @@ func (d *dataBuilder) reset() {
 // size is the length of the payload if the block ended here.
 func (d *dataBuilder) size() int { return len(d.buf) + 4*len(d.restarts) + 4 }
 
-// add appends an entry that follows one with key prev. The first of a block
-// fixes its base LSN.
-func (d *dataBuilder) add(prev, key []byte, lsn base.LSN, kind base.Kind, value []byte) {
+// add appends an entry. The first of a block fixes its base LSN.
+func (d *dataBuilder) add(key []byte, lsn base.LSN, kind base.Kind, value []byte) {
 	if d.n == 0 {
 		d.base = lsn
 		d.buf = binary.LittleEndian.AppendUint64(d.buf, lsn)
 	}
-	shared := 0
-	if d.n%restartEvery == 0 {
+	restart, shared := d.n%restartEvery == 0, 0
+	if restart {
 		d.restarts = append(d.restarts, uint32(len(d.buf)))
 	} else {
-		shared = commonPrefix(prev, key)
+		shared = commonPrefix(d.buf[d.wholeTo-d.whole:d.wholeTo], key)
 	}
 	b := slices.Grow(d.buf, len(key)-shared+len(value)+entryRoom)
 	b = binary.AppendUvarint(b, uint64(shared))
@@ -56,6 +56,9 @@ func (d *dataBuilder) add(prev, key []byte, lsn base.LSN, kind base.Kind, value 
 	b = binary.AppendUvarint(b, uint64(len(value))<<kindBits|uint64(kind))
 	b = binary.AppendUvarint(b, zigzag(lsn-d.base))
 	b = append(b, key[shared:]...)
+	if restart {
+		d.whole, d.wholeTo = len(key), len(b)
+	}
 	d.buf = append(b, value...)
 	d.n++
 }
@@ -89,10 +92,103 @@ func commonPrefix(a, b []byte) int {
 	return i
 }
 
+// entryHead is what stands before the bytes of an entry. Its own bytes of the key are
+// data[key:val], the value is data[val:end].
+type entryHead struct {
+	off, key, val, end int
+	shared             int
+	z                  uint64 // of the LSN
+	kind               base.Kind
+}
+
+// decodeHead decodes the entry at off. The payload has been verified, but it may
+// have been written by an adversary: each length is checked.
+func decodeHead(data []byte, off int) (h entryHead, ok bool) {
+	shared, unshared, tag, z, p := decodeFields(data, off)
+	if p < 0 {
+		return h, false
+	}
+	left := uint64(len(data) - p)
+	vlen := tag >> kindBits
+	h.kind = base.Kind(tag & (1<<kindBits - 1))
+	if unshared > left || vlen > left-unshared || shared > base.MaxKeySize || shared+unshared-1 >= base.MaxKeySize ||
+		h.kind != base.KindPut && h.kind != base.KindDelete {
+		return h, false
+	}
+	h.off, h.shared, h.z = off, int(shared), z
+	h.key, h.val = p, p+int(unshared)
+	h.end = h.val + int(vlen)
+	return h, true
+}
+
+// decodeFields reads the four numbers at off, and where they end, which is negative
+// when it cannot. Nearly all entries have lengths below 128, a tag of one byte or
+// two, an LSN of up to four, and room behind them to read whole words.
+func decodeFields(data []byte, off int) (shared, unshared, tag, z uint64, p int) {
+	if uint(off)+16 > uint(len(data)) {
+		return decodeLong(data, off)
+	}
+	w := binary.LittleEndian.Uint64(data[off:])
+	shared, unshared, tag = w&0x7f, w>>8&0x7f, w>>16&0x7f
+	p = off + 3
+	if w&0x808080 != 0 {
+		if w&0x80008080 != 0 {
+			return decodeLong(data, off)
+		}
+		tag |= w >> 17 & (0x7f << 7)
+		p++
+	}
+	w = binary.LittleEndian.Uint64(data[p:])
+	z = w & 0x7f
+	if w&0x80 == 0 {
+		return shared, unshared, tag, z, p + 1
+	}
+	z |= w >> 1 & (0x7f << 7)
+	if w&0x8000 == 0 {
+		return shared, unshared, tag, z, p + 2
+	}
+	z |= w >> 2 & (0x7f << 14)
+	if w&0x800000 == 0 {
+		return shared, unshared, tag, z, p + 3
+	}
+	z |= w >> 3 & (0x7f << 21)
+	if w&0x80000000 == 0 {
+		return shared, unshared, tag, z, p + 4
+	}
+	return decodeLong(data, off)
+}
+
+func decodeLong(data []byte, off int) (shared, unshared, tag, z uint64, p int) {
+	shared, p = uvarint(data, off)
+	unshared, p = uvarint(data, p)
+	tag, p = uvarint(data, p)
+	z, p = uvarint(data, p)
+	return shared, unshared, tag, z, p
+}
+
+// uvarint reads one at data[p:]; the next place is negative when it cannot.
+func uvarint(data []byte, p int) (uint64, int) {
+	if uint(p) < uint(len(data)) && data[p] < 0x80 {
+		return uint64(data[p]), p + 1
+	}
+	return uvarintLong(data, p)
+}
+
+func uvarintLong(data []byte, p int) (uint64, int) {
+	if p < 0 || p >= len(data) {
+		return 0, -1
+	}
+	v, n := binary.Uvarint(data[p:])
+	if n <= 0 {
+		return 0, -1
+	}
+	return v, p + n
+}
+
 // blockIter stands in one data block. It holds no memory of its own but the key
-// and, going backwards, one interval between restart points. The payload has
-// been verified, but it may have been written by an adversary: each length is
-// checked, and what does not hold sets bad, which the caller turns into an error.
+// and, going backwards, the places of one interval between restart points. What
+// does not hold together in the block sets bad, which the caller turns into an
+// error.
 type blockIter struct {
 	data     []byte // the payload up to the restart points
 	restarts []byte
@@ -100,23 +196,19 @@ type blockIter struct {
 	valid    bool
 	bad      bool
 
-	off, next int // where the entry begins and where the next one does
-	key       []byte
-	value     []byte
-	lsn       base.LSN
-	kind      base.Kind
+	n     int // which entry of the block it is, from 0
+	off   int // where it begins
+	next  int // where the next one does
+	key   []byte
+	value []byte
+	lsn   base.LSN
+	kind  base.Kind
+
+	whole []byte // the key of the restart point before, of which the keys share
+	same  int    // leading bytes of key that are those of whole
 
 	// Going backwards: the entries of one interval up to the present one.
-	back    []backEntry
-	backKey []byte
-}
-
-// backEntry is one decoded entry; its key is backKey[keyStart:keyEnd].
-type backEntry struct {
-	off, next, keyStart, keyEnd int
-	value                       []byte
-	lsn                         base.LSN
-	kind                        base.Kind
+	back []entryHead
 }
 
 // init points the iterator at a payload and keeps its buffers.
@@ -154,88 +246,64 @@ func (b *blockIter) fail() bool {
 	return false
 }
 
-// uvarint reads one at data[p:]; the next place is negative when it cannot.
-func uvarint(data []byte, p int) (uint64, int) {
-	if uint(p) < uint(len(data)) && data[p] < 0x80 {
-		return uint64(data[p]), p + 1
+// restartHead decodes restart point i: its key is whole.
+func (b *blockIter) restartHead(i int) (h entryHead, ok bool) {
+	off := b.restart(i)
+	if off < 8 {
+		return h, false
 	}
-	return uvarintLong(data, p)
+	h, ok = decodeHead(b.data, off)
+	return h, ok && h.shared == 0
 }
 
-func uvarintLong(data []byte, p int) (uint64, int) {
-	if p < 0 || p >= len(data) {
-		return 0, -1
-	}
-	v, n := binary.Uvarint(data[p:])
-	if n <= 0 {
-		return 0, -1
-	}
-	return v, p + n
-}
-
-// decode reads the entry at off. Its key shares bytes with b.key.
-func (b *blockIter) decode(off int) bool {
-	data := b.data
-	shared, p := uvarint(data, off)
-	unshared, p := uvarint(data, p)
-	tag, p := uvarint(data, p)
-	z, p := uvarint(data, p)
-	if p < 0 {
+// take stands on entry n. b.whole is that of the restart point before, unless it
+// is one itself.
+func (b *blockIter) take(n int, h *entryHead) bool {
+	own := b.data[h.key:h.val]
+	switch {
+	case n%restartEvery == 0:
+		if r := n / restartEvery; h.shared != 0 || r >= b.numRestarts() || b.restart(r) != h.off {
+			return b.fail()
+		}
+		b.whole, b.same = own, len(own)
+		b.key = append(b.key[:0], own...)
+	case h.shared <= b.same:
+		b.key = append(b.key[:h.shared], own...)
+		b.same = h.shared
+	case h.shared <= len(b.whole):
+		b.key = append(append(b.key[:b.same], b.whole[b.same:h.shared]...), own...)
+		b.same = h.shared
+	default:
 		return b.fail()
 	}
-	left := uint64(len(data) - p)
-	vlen := tag >> kindBits
-	if shared > uint64(len(b.key)) || unshared > left || vlen > left-unshared ||
-		shared+unshared == 0 || shared+unshared > base.MaxKeySize {
-		return b.fail()
-	}
-	b.kind = base.Kind(tag & (1<<kindBits - 1))
-	if b.kind != base.KindPut && b.kind != base.KindDelete {
-		return b.fail()
-	}
-	mid := p + int(unshared)
-	end := mid + int(vlen)
-	b.key = append(b.key[:shared], data[p:mid]...)
-	b.value = data[mid:end:end]
-	b.lsn = b.base + unzigzag(z)
-	b.off, b.next = off, end
+	b.value = b.data[h.val:h.end:h.end]
+	b.lsn, b.kind = b.base+unzigzag(h.z), h.kind
+	b.n, b.off, b.next = n, h.off, h.end
 	b.valid = true
 	return true
 }
 
-// forward decodes the entry at next, or ends.
-func (b *blockIter) forward() bool {
-	if b.next >= len(b.data) {
+// at decodes entry n at off and stands on it.
+func (b *blockIter) at(n, off int) bool {
+	if off >= len(b.data) {
 		b.valid = false
 		return false
 	}
-	return b.decode(b.next)
+	h, ok := decodeHead(b.data, off)
+	if !ok {
+		return b.fail()
+	}
+	return b.take(n, &h)
 }
 
 func (b *blockIter) first() bool {
-	b.back, b.key, b.next = b.back[:0], b.key[:0], 8
-	return b.forward()
+	b.back = b.back[:0]
+	return b.at(0, 8)
 }
 
 func (b *blockIter) nextEntry() bool {
 	b.back = b.back[:0]
-	return b.forward()
-}
-
-// restartKey returns the key and LSN of restart point i, without moving.
-func (b *blockIter) restartKey(i int) (key []byte, lsn base.LSN, ok bool) {
-	off := b.restart(i)
-	if off < 8 {
-		return nil, 0, false
-	}
-	shared, p := uvarint(b.data, off)
-	unshared, p := uvarint(b.data, p)
-	_, p = uvarint(b.data, p)
-	z, p := uvarint(b.data, p)
-	if p < 0 || shared != 0 || unshared > uint64(len(b.data)-p) {
-		return nil, 0, false
-	}
-	return b.data[p : p+int(unshared)], b.base + unzigzag(z), true
+	return b.at(b.n+1, b.next)
 }
 
 // findRestart returns the last restart point whose version is before (key, lsn),
@@ -244,11 +312,11 @@ func (b *blockIter) findRestart(key []byte, lsn base.LSN) (int, bool) {
 	lo, hi := 0, b.numRestarts() // all up to lo are before, none from hi on
 	for hi-lo > 1 {
 		mid := int(uint(lo+hi) / 2)
-		k, l, ok := b.restartKey(mid)
+		h, ok := b.restartHead(mid)
 		if !ok {
 			return 0, b.fail()
 		}
-		if base.Compare(k, l, key, lsn) < 0 {
+		if base.Compare(b.data[h.key:h.val], b.base+unzigzag(h.z), key, lsn) < 0 {
 			lo = mid
 		} else {
 			hi = mid
@@ -257,106 +325,131 @@ func (b *blockIter) findRestart(key []byte, lsn base.LSN) (int, bool) {
 	return lo, true
 }
 
-// seekGE moves to the first version at or after (key, lsn).
-func (b *blockIter) seekGE(key []byte, lsn base.LSN) bool {
+// search finds the first version at or after (key, lsn): its number, -1 when there
+// is none, and whether it is one of key. b.whole is then that of the restart point
+// before, and b.key is not touched.
+//
+// It builds no key. common is how many bytes key shares with the restart point,
+// and what an entry shares with it decides most comparisons:
+//
+//	shared > common  it differs from key where the restart point does
+//	shared < common  it rose at a byte that the restart point has from key: after
+//	shared = common  compare the bytes that follow
+func (b *blockIter) search(key []byte, lsn base.LSN) (n int, h entryHead, of, ok bool) {
 	r, ok := b.findRestart(key, lsn)
 	if !ok {
-		return false
+		return -1, h, false, false
 	}
-	b.back, b.key, b.next = b.back[:0], b.key[:0], b.restart(r)
-	if b.next < 8 {
-		return b.fail()
+	if h, ok = b.restartHead(r); !ok {
+		return -1, h, false, b.fail()
 	}
-	for n := 0; b.forward(); n++ {
-		if n > restartEvery {
-			return b.fail() // the next restart point would have come by now
+	end := len(b.data)
+	if r+1 < b.numRestarts() {
+		end = b.restart(r + 1)
+	}
+	b.whole, b.same = b.data[h.key:h.val], 0
+	common := commonPrefix(b.whole, key)
+	first := bytes.Compare(b.whole[common:], key[common:])
+	c := first
+	for n = r * restartEvery; ; {
+		if c > 0 || c == 0 && b.base+unzigzag(h.z) <= lsn {
+			return n, h, c == 0, true
 		}
-		// This is base.Compare, written out: it is the inner loop of a read.
-		c := bytes.Compare(b.key, key)
-		if c > 0 || c == 0 && b.lsn <= lsn {
-			return true
+		if n++; h.end >= end || n%restartEvery == 0 {
+			break
+		}
+		if h, ok = decodeHead(b.data, h.end); !ok || h.shared > len(b.whole) {
+			return -1, h, false, b.fail()
+		}
+		switch {
+		case h.shared > common:
+			c = first
+		case h.shared < common:
+			c = 1
+		default:
+			c = bytes.Compare(b.data[h.key:h.val], key[common:])
 		}
 	}
-	return false
+	switch {
+	case h.end != end:
+		return -1, h, false, b.fail() // the next restart point would have come by now
+	case end == len(b.data):
+		return -1, h, false, true
+	}
+	if h, ok = b.restartHead(r + 1); !ok {
+		return -1, h, false, b.fail()
+	}
+	return (r + 1) * restartEvery, h, bytes.Equal(b.data[h.key:h.val], key), true
+}
+
+// seekGE moves to the first version at or after (key, lsn).
+func (b *blockIter) seekGE(key []byte, lsn base.LSN) bool {
+	b.back, b.valid = b.back[:0], false
+	n, h, _, ok := b.search(key, lsn)
+	return ok && n >= 0 && b.take(n, &h)
 }
 
 // seekLT moves to the last version before (key, lsn).
 func (b *blockIter) seekLT(key []byte, lsn base.LSN) bool {
-	r, ok := b.findRestart(key, lsn)
-	if !ok || !b.fill(r, len(b.data)) {
+	b.back, b.valid = b.back[:0], false
+	switch n, _, _, ok := b.search(key, lsn); {
+	case !ok || n == 0:
 		return false
+	case n < 0:
+		return b.last()
+	default:
+		return b.before(n)
 	}
-	n := sort.Search(len(b.back), func(i int) bool {
-		e := &b.back[i]
-		return base.Compare(b.backKey[e.keyStart:e.keyEnd], e.lsn, key, lsn) >= 0
-	})
-	b.back = b.back[:n]
-	return b.takeBack()
 }
 
 func (b *blockIter) last() bool {
-	return b.fill(b.numRestarts()-1, len(b.data)) && b.takeBack()
+	return b.fill(b.numRestarts()-1, restartEvery) && b.takeBack()
+}
+
+// before moves to the entry before number n, which is not 0.
+func (b *blockIter) before(n int) bool {
+	r := (n - 1) / restartEvery
+	return b.fill(r, n-r*restartEvery) && b.takeBack()
 }
 
 // prevEntry moves one entry back.
 func (b *blockIter) prevEntry() bool {
-	if !b.valid {
+	switch {
+	case !b.valid:
 		return false
-	}
-	if len(b.back) > 1 {
+	case len(b.back) > 1:
 		b.back = b.back[:len(b.back)-1]
 		return b.takeBack()
-	}
-	if b.off <= 8 {
+	case b.n == 0:
 		b.valid = false
 		return false
 	}
-	at := b.off
-	r := sort.Search(b.numRestarts(), func(i int) bool { return b.restart(i) >= at }) - 1
-	if r < 0 {
-		return b.fail()
-	}
-	return b.fill(r, at) && b.takeBack()
+	return b.before(b.n)
 }
 
-// fill decodes the interval from restart point r to the next one, or to limit
-// if that comes first, into back.
-func (b *blockIter) fill(r, limit int) bool {
-	b.back, b.backKey, b.key = b.back[:0], b.backKey[:0], b.key[:0]
+// fill decodes the first most entries from restart point r on into back, or those
+// up to the next restart point or the end, if there are not so many.
+func (b *blockIter) fill(r, most int) bool {
+	b.back = b.back[:0]
+	end := len(b.data)
 	if r+1 < b.numRestarts() {
-		limit = min(limit, b.restart(r+1))
+		end = b.restart(r + 1)
 	}
-	b.next = b.restart(r)
-	if b.next < 8 {
-		return b.fail()
-	}
-	for b.next < limit {
-		if len(b.back) == restartEvery {
-			return b.fail() // also bounds what backKey takes
+	h, ok := b.restartHead(r)
+	for ; ok; h, ok = decodeHead(b.data, h.end) {
+		if len(b.back) == 0 {
+			b.whole, b.same = b.data[h.key:h.val], 0
 		}
-		if !b.decode(b.next) {
-			return false
+		if b.back = append(b.back, h); len(b.back) == most || h.end >= end {
+			b.n = r*restartEvery + len(b.back)
+			return len(b.back) < restartEvery || h.end >= end || b.fail()
 		}
-		start := len(b.backKey)
-		b.backKey = append(b.backKey, b.key...)
-		b.back = append(b.back, backEntry{b.off, b.next, start, len(b.backKey), b.value, b.lsn, b.kind})
 	}
-	if len(b.back) == 0 {
-		return b.fail()
-	}
-	return true
+	return b.fail()
 }
 
-// takeBack stands on the last entry of back.
+// takeBack stands on the last entry of back, which is the one before the present
+// one.
 func (b *blockIter) takeBack() bool {
-	n := len(b.back)
-	if n == 0 {
-		b.valid = false
-		return false
-	}
-	e := &b.back[n-1]
-	b.off, b.next, b.value, b.lsn, b.kind = e.off, e.next, e.value, e.lsn, e.kind
-	b.key = append(b.key[:0], b.backKey[e.keyStart:e.keyEnd]...)
-	b.valid = true
-	return true
+	return b.take(b.n-1, &b.back[len(b.back)-1])
 }

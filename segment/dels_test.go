@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay/internal/base"
-	"github.com/forebaydb/forebay/internal/cache"
 	"github.com/forebaydb/forebay/internal/rangedel"
 )
 
@@ -127,7 +126,7 @@ func TestRangeDeletesAlone(t *testing.T) {
 	b, meta := buildDels(t, testID, WriterOptions{}, nil, smallDels())
 	require.Less(t, len(b), 420)
 	require.Zero(t, meta.Count)
-	r, err := openBytes(b, Options{Cache: cache.New(1 << 20)})
+	r, err := openBytes(b, Options{Cache: NewCache(1 << 20)})
 	require.NoError(t, err)
 	for _, it := range []base.Iterator{r.NewIter(), r.NewScanIter()} {
 		require.False(t, it.First() || it.Last() || it.SeekGE([]byte("a"), 5) || it.SeekLT([]byte("z"), 5) || it.Next() || it.Prev())

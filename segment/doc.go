@@ -68,7 +68,9 @@
 // # Data block
 //
 // Entries with prefix-compressed keys. Every 16th entry is a restart point: its
-// key is whole, and its offset stands in the array at the end.
+// key is whole, and its offset stands in the array at the end. The keys up to the
+// next one share with it, not with each other, so that each is known from two
+// places.
 //
 //	offset  size     field
 //	0       8        base LSN: that of the first entry
@@ -79,7 +81,7 @@
 // One entry:
 //
 //	field     type     meaning
-//	shared    uvarint  leading bytes shared with the key before; 0 at a restart
+//	shared    uvarint  leading bytes shared with the restart point; 0 at one
 //	unshared  uvarint  bytes of key that follow
 //	tag       uvarint  length of the value << 3 | kind (1 put, 2 delete)
 //	lsn       uvarint  zigzag(LSN - base LSN), modulo 2^64

@@ -52,7 +52,7 @@ func newFilter(f *footer) filter {
 	if f.filter == noFilter {
 		return nil
 	}
-	return bloom{pages: f.filterLen / (uint64(f.pageLen) + trailerSize), linesPerPage: uint64(f.pageLen) / lineSize}
+	return bloom{pages: f.pages(), linesPerPage: uint64(f.pageLen) / lineSize}
 }
 
 // bloom is the shape of a blocked Bloom filter; see the package comment.

@@ -199,9 +199,18 @@ type footer struct {
 }
 
 func (f *footer) filterOff() uint64 { return f.dataLen }
-func (f *footer) indexOff() uint64  { return f.dataLen + f.filterLen }
-func (f *footer) delsOff() uint64   { return f.indexOff() + f.indexLen }
-func (f *footer) propsOff() uint64  { return f.delsOff() + f.delsLen }
+
+// pages is how many pages the filter has.
+func (f *footer) pages() uint64 { return f.filterLen / (uint64(f.pageLen) + trailerSize) }
+
+// page returns where page i of the filter lies, trailer included.
+func (f *footer) page(i uint64) (off, n uint64) {
+	n = uint64(f.pageLen) + trailerSize
+	return f.filterOff() + i*n, n
+}
+func (f *footer) indexOff() uint64 { return f.dataLen + f.filterLen }
+func (f *footer) delsOff() uint64  { return f.indexOff() + f.indexLen }
+func (f *footer) propsOff() uint64 { return f.delsOff() + f.delsLen }
 
 // encode returns the footer's bytes and sets its checksum.
 func (f *footer) encode() []byte {

@@ -20,6 +20,10 @@ type index struct {
 	// a search then compares numbers that lie together, and keys seldom.
 	prefix []byte
 	heads  []uint64
+
+	// slots, without a cache none, are those of the data blocks and behind them
+	// those of the filter's pages. What is in them changes.
+	slots []slot
 }
 
 type indexEntry struct {
@@ -41,7 +45,39 @@ func (x *index) block(i int) (off, n uint64) {
 
 // memory is what the index keeps, in bytes.
 func (x *index) memory() int64 {
-	return int64(len(x.heap)) + int64(len(x.blocks))*24 + int64(len(x.heads))*8
+	return int64(len(x.heap)) + int64(len(x.blocks))*24 + int64(len(x.heads)+len(x.slots))*8
+}
+
+// slot returns that of data block i, nil without a cache.
+func (x *index) slot(i int) *slot {
+	if i >= len(x.slots) {
+		return nil
+	}
+	return &x.slots[i]
+}
+
+// pageSlot returns that of page i of the filter, nil without a cache.
+func (x *index) pageSlot(i uint64) *slot { return x.slot(len(x.blocks) + int(i)) }
+
+// cached returns data block i if it is in the cache, page the filter's page.
+func (x *index) cached(i int) *cachedBlock {
+	if i >= len(x.slots) {
+		return nil
+	}
+	return x.slots[i].Get()
+}
+
+func (x *index) page(i uint64) *cachedBlock { return x.cached(len(x.blocks) + int(i)) }
+
+// evict empties all slots.
+func (x *index) evict(r *Reader) {
+	for i := range x.blocks {
+		r.cache.Evict(x.slot(i), r.file, x.blocks[i].off)
+	}
+	for i := range r.foot.pages() {
+		off, _ := r.foot.page(i)
+		r.cache.Evict(x.pageSlot(i), r.file, off)
+	}
 }
 
 // find returns the last block whose separator is at or before (key, lsn).

@@ -8,7 +8,6 @@ type iter struct {
 	x     *index
 	block int // which one b is in, -1 none
 	b     blockIter
-	keep  bool // blocks read go to the cache
 	scans bool // blocks are read ahead and past the cache
 	ahead ahead
 	s     *scratch
@@ -126,16 +125,17 @@ func (it *iter) payload(i int, back bool) ([]byte, error) {
 	if it.scans {
 		return it.scan(i, back)
 	}
-	off, n := it.x.block(i)
-	if payload := it.r.cache.Get(it.r.file, off); payload != nil {
-		return payload, nil
+	if c := it.x.cached(i); c != nil {
+		return c.Data, nil
 	}
+	off, n := it.x.block(i)
 	if it.s == nil {
 		it.s = getScratch()
 	}
-	payload, _, err := it.r.load(off, n, kindData, it.s, it.keep)
-	if err == nil && it.keep {
-		it.r.toCache(off, payload)
+	in := it.x.slot(i)
+	payload, _, err := it.r.load(off, n, kindData, it.s, in != nil)
+	if err == nil && in != nil {
+		it.r.toCache(in, off, payload, kindData)
 	}
 	return payload, err
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay/internal/base"
-	"github.com/forebaydb/forebay/internal/cache"
 )
 
 var modelSeed = flag.Uint64("segment.seed", 0, "seed of the model test; 0 takes a new one")
@@ -64,7 +63,7 @@ func newModel(t *testing.T, r *rand.Rand, n int, opts WriterOptions, cached bool
 	b, meta := build(t, testID, opts, m.vs)
 	var ropts Options
 	if cached {
-		ropts.Cache = cache.New(256 << 10) // small, so that it evicts
+		ropts.Cache = NewCache(256 << 10) // small, so that it evicts
 	}
 	var err error
 	m.r, err = openBytes(b, ropts)
@@ -208,7 +207,7 @@ func (m *model) walk() {
 func TestManyReadersAtOnce(t *testing.T) {
 	vs := randomVersions(rand.New(rand.NewPCG(1, 1)), 2000)
 	b, _ := build(t, testID, WriterOptions{BlockSize: 1024}, vs)
-	r, err := openBytes(b, Options{Cache: cache.New(64 << 10)})
+	r, err := openBytes(b, Options{Cache: NewCache(64 << 10)})
 	require.NoError(t, err)
 	var wg sync.WaitGroup
 	for g := range 6 {

@@ -20,8 +20,20 @@ import (
 type Options struct {
 	// Cache keeps verified blocks; nil means that every read goes to the file.
 	// One cache may serve any number of segments and stores.
-	Cache *cache.Cache
+	Cache *Cache
 }
+
+// Cache keeps verified blocks in memory; see package cache.
+type Cache = cache.Cache[directory]
+
+// NewCache makes a cache of at most budget bytes.
+func NewCache(budget int64) *Cache { return cache.New[directory](budget) }
+
+// cachedBlock is a block in the cache, a slot where it is found.
+type (
+	cachedBlock = cache.Block[directory]
+	slot        = cache.Slot[directory]
+)
 
 // Reader reads one segment. All methods but Close may be called at once from
 // many goroutines. Errors are *base.CorruptionError where bytes do not verify,
@@ -33,9 +45,8 @@ type Reader struct {
 	foot   footer
 	filter filter // nil without one
 
-	cache *cache.Cache
-	file  uint64      // what the cache calls this file
-	put   atomic.Bool // true once a block has been given to the cache
+	cache *Cache
+	file  uint64 // what the cache calls this file
 
 	// Nil until a read needs them.
 	index  atomic.Pointer[index]
@@ -78,8 +89,8 @@ func Open(f vfs.File, name string, id ID, opts Options) (*Reader, error) {
 // be running, and all iterators must be closed; slices that Get returned stay
 // good.
 func (r *Reader) Close() error {
-	if r.put.Load() {
-		r.cache.EvictFile(r.file)
+	if x := r.index.Load(); x != nil && r.cache != nil {
+		x.evict(r)
 	}
 	if err := r.f.Close(); err != nil {
 		return fmt.Errorf("segment: close %s: %w", r.name, err)
@@ -144,37 +155,54 @@ func (r *Reader) readProps() (Properties, trailer, error) {
 // caller must not write to it, and may keep it as long as he likes, though it
 // keeps the whole block in memory.
 func (r *Reader) Get(key []byte, lsn base.LSN) (value []byte, kind base.Kind, at base.LSN, found bool, err error) {
-	if r.filter != nil {
-		if may, err := r.mayContain(key); err != nil || !may {
+	x := r.index.Load()
+	if x == nil {
+		if x, err = r.loadIndex(); err != nil {
 			return nil, 0, 0, false, err
 		}
 	}
-	x, err := r.loadIndex()
-	if err != nil || len(x.blocks) == 0 {
-		return nil, 0, 0, false, err
+	if len(x.blocks) == 0 {
+		return nil, 0, 0, false, nil
+	}
+	hash := xxhash.Sum64(key)
+	if r.filter != nil {
+		if may, err := r.mayContain(x, hash); err != nil || !may {
+			return nil, 0, 0, false, err
+		}
 	}
 	i := x.find(key, lsn)
-	l, err := r.getInBlock(x, i, key, lsn)
-	if l.past && i+1 < len(x.blocks) && bytes.Equal(x.key(i+1), key) {
+	l, err := r.getInBlock(x, i, key, lsn, hash)
+	if !l.found && err == nil && i+1 < len(x.blocks) && bytes.Equal(x.key(i+1), key) {
 		// The versions of key go on in the next block.
-		l, err = r.getInBlock(x, i+1, key, lsn)
+		l, err = r.getInBlock(x, i+1, key, lsn, hash)
 	}
 	return l.value, l.kind, l.lsn, l.found, err
 }
 
 // getInBlock is Get in data block i.
-func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN) (lookup, error) {
+func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN, hash uint64) (l lookup, err error) {
+	ok := true
+	c := x.cached(i)
+	if c != nil && c.Side.ready(c.Data) {
+		if l, ok = c.Side.get(c.Data, key, lsn, hash); !ok {
+			off, _ := x.block(i)
+			return lookup{}, r.corruptBlock(off)
+		}
+		return l, nil
+	}
 	off, n := x.block(i)
-	payload, s, err := r.cached(off, n, kindData)
-	if err != nil {
+	var payload []byte
+	var s *scratch
+	if c != nil {
+		payload = c.Data
+	} else if payload, s, err = r.fetch(x.slot(i), off, n, kindData); err != nil {
 		return lookup{}, err
 	}
 	defer s.release()
 	var b blockIter
-	if !b.init(payload) {
-		return lookup{}, r.corruptBlock(off)
+	if ok = b.init(payload); ok {
+		l, ok = b.get(key, lsn)
 	}
-	l, ok := b.get(key, lsn)
 	if !ok {
 		return lookup{}, r.corruptBlock(off)
 	}
@@ -184,21 +212,24 @@ func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN) (lookup, 
 	return l, nil
 }
 
-func (r *Reader) mayContain(key []byte) (bool, error) {
-	h := xxhash.Sum64(key)
-	n := uint64(r.foot.pageLen) + trailerSize
-	page, s, err := r.cached(r.foot.filterOff()+r.filter.page(h)*n, n, kindFilter)
+func (r *Reader) mayContain(x *index, hash uint64) (bool, error) {
+	i := r.filter.page(hash)
+	if c := x.page(i); c != nil {
+		return r.filter.mayContain(c.Data, hash), nil
+	}
+	off, n := r.foot.page(i)
+	page, s, err := r.fetch(x.pageSlot(i), off, n, kindFilter)
 	if err != nil {
 		return false, err
 	}
-	may := r.filter.mayContain(page, h)
+	may := r.filter.mayContain(page, hash)
 	s.release()
 	return may, nil
 }
 
 // NewIter returns an iterator over all versions; see base.Iterator. Blocks that
 // it reads go to the cache.
-func (r *Reader) NewIter() base.Iterator { return &iter{r: r, block: -1, keep: r.cache != nil} }
+func (r *Reader) NewIter() base.Iterator { return &iter{r: r, block: -1} }
 
 // NewScanIter is NewIter for who reads much and once (a compaction, a backup):
 // it reads 256 KiB ahead, in the direction in which it goes, and past the cache,
@@ -216,10 +247,14 @@ func (r *Reader) loadIndex() (*index, error) {
 		return x, nil
 	}
 	x, _, err := r.readIndex()
-	if err == nil {
-		r.index.Store(x)
+	if err != nil {
+		return nil, err
 	}
-	return x, err
+	if r.cache != nil {
+		x.slots = make([]slot, uint64(len(x.blocks))+r.foot.pages())
+	}
+	r.index.Store(x)
+	return x, nil
 }
 
 func (r *Reader) readIndex() (*index, trailer, error) {
@@ -238,29 +273,28 @@ func (r *Reader) readIndex() (*index, trailer, error) {
 	return x, t, nil
 }
 
-// cached returns a verified payload, from the cache or from the file. When s is
-// not nil, the payload lies in it, and the caller releases it after use.
-func (r *Reader) cached(off, n uint64, kind blockKind) (payload []byte, s *scratch, err error) {
-	if b := r.cache.Get(r.file, off); b != nil {
-		return b, nil, nil
-	}
+// fetch returns a verified payload from the file and puts it into the slot, if
+// there is one. When s is not nil, the payload lies in it, and the caller releases
+// it after use.
+func (r *Reader) fetch(in *slot, off, n uint64, kind blockKind) (payload []byte, s *scratch, err error) {
 	s = getScratch()
-	payload, _, err = r.load(off, n, kind, s, r.cache != nil)
-	if err != nil || r.cache != nil {
+	payload, _, err = r.load(off, n, kind, s, in != nil)
+	if err != nil || in != nil {
 		s.release()
 		s = nil
 	}
-	if err == nil && r.cache != nil {
-		r.toCache(off, payload)
+	if err == nil && in != nil {
+		r.toCache(in, off, payload, kind)
 	}
 	return payload, s, err
 }
 
-func (r *Reader) toCache(off uint64, payload []byte) {
-	if !r.put.Load() {
-		r.put.Store(true)
+func (r *Reader) toCache(in *slot, off uint64, payload []byte, kind blockKind) {
+	side := 0
+	if kind == kindData {
+		side = directoryRoom(payload)
 	}
-	r.cache.Put(r.file, off, payload)
+	r.cache.Put(in, r.file, off, payload, side)
 }
 
 // load reads a block of n bytes at off, verifies and unpacks it. With keep the

@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay/internal/base"
-	"github.com/forebaydb/forebay/internal/cache"
 	"github.com/forebaydb/forebay/vfs"
 )
 
@@ -60,7 +59,7 @@ func TestScanReadsAhead(t *testing.T) {
 	for _, comp := range []Compression{NoCompression, S2} {
 		b, _ := build(t, testID, WriterOptions{Compression: comp}, vs)
 		f := &readsFile{File: &bytesFile{b: b}}
-		c := cache.New(16 << 20)
+		c := NewCache(16 << 20)
 		r, err := Open(f, "000007.seg", testID, Options{Cache: c})
 		require.NoError(t, err)
 		for _, back := range []bool{false, true} {

@@ -107,7 +107,7 @@ func (v *verifier) data(i int, s *scratch) error {
 	}
 	entries := 0
 	for ok := b.first(); ok; ok = b.nextEntry() {
-		if reason := v.version(i, entries, &b); reason != "" {
+		if reason := v.version(i, &b); reason != "" {
 			return v.r.corrupt(off, fmt.Sprintf("version %d of the data block %s", entries, reason), nil)
 		}
 		entries++
@@ -118,11 +118,8 @@ func (v *verifier) data(i int, s *scratch) error {
 	return nil
 }
 
-// version checks entry n of data block i, at which b stands.
-func (v *verifier) version(i, n int, b *blockIter) string {
-	if n%restartEvery == 0 && (n/restartEvery >= b.numRestarts() || b.restart(n/restartEvery) != b.off || b.data[b.off] != 0) {
-		return "is not the restart point it should be"
-	}
+// version checks the entry of data block i at which b stands.
+func (v *verifier) version(i int, b *blockIter) string {
 	if b.kind == base.KindDelete && len(b.value) != 0 {
 		return "is a delete with a value"
 	}
@@ -160,8 +157,8 @@ func (v *verifier) version(i, n int, b *blockIter) string {
 func (v *verifier) filterPages(s *scratch) error {
 	n := uint64(v.r.foot.pageLen)
 	for at := uint64(0); at < uint64(len(v.pages)); at += n {
-		off := v.r.foot.filterOff() + at/n*(n+trailerSize)
-		page, t, err := v.r.load(off, n+trailerSize, kindFilter, s, false)
+		off, whole := v.r.foot.page(at / n)
+		page, t, err := v.r.load(off, whole, kindFilter, s, false)
 		if err != nil {
 			return err
 		}

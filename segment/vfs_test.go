@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/forebaydb/forebay/internal/cache"
 	"github.com/forebaydb/forebay/vfs"
 )
 
@@ -35,7 +34,7 @@ func TestOnFileSystems(t *testing.T) {
 
 			f, err = fsys.Open(file, vfs.ReadOnly)
 			require.NoError(t, err)
-			r, err := Open(f, file, testID, Options{Cache: cache.New(1 << 20)})
+			r, err := Open(f, file, testID, Options{Cache: NewCache(1 << 20)})
 			require.NoError(t, err)
 			require.Equal(t, meta.Hash, r.Hash())
 			require.Equal(t, meta.Size, r.Size())

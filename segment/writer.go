@@ -146,7 +146,7 @@ func (w *Writer) Add(key []byte, lsn base.LSN, kind base.Kind, value []byte) err
 	if w.data.n == 0 {
 		w.beginBlock(key, lsn)
 	}
-	w.data.add(w.lastKey, key, lsn, kind, value)
+	w.data.add(key, lsn, kind, value)
 	w.count(key, lsn, kind, value, newKey)
 	return nil
 }

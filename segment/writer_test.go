@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay/internal/base"
-	"github.com/forebaydb/forebay/internal/cache"
 )
 
 func newWriter(t *testing.T, f *bytesFile, opts WriterOptions) *Writer {
@@ -78,7 +77,7 @@ func TestLargestKeyAndValue(t *testing.T) {
 		meta, err := w.Finish()
 		require.NoError(t, err)
 		require.InEpsilon(t, meta.Size, estimate, 0.01)
-		rd, err := openBytes(f.b, Options{Cache: cache.New(8 << 20)})
+		rd, err := openBytes(f.b, Options{Cache: NewCache(8 << 20)})
 		require.NoError(t, err)
 		v, _, at, found, err := rd.Get(long, base.MaxLSN)
 		require.NoError(t, err)

@@ -2,16 +2,18 @@
 // of bytes.
 //
 // A block enters only after its checksum has been verified, and nobody writes
-// to it afterwards: Get hands out the cached bytes themselves, and they stay
+// to it afterwards: a Slot hands out the cached bytes themselves, and they stay
 // good for as long as somebody holds them, evicted or not (the garbage
 // collector frees them).
 //
-// The cache is split into shards, each with its own lock, and each shard evicts
-// by S3-FIFO (Yang et al., SOSP'23): a block enters a small queue and moves to
-// the main queue only if it is asked for again while there; a block that falls
-// out is remembered by name for a while, and goes straight to the main queue
-// when it comes back. One long scan therefore does not push out what point
-// reads use. A hit changes one counter under a shared lock and moves nothing.
+// The owner of a file keeps a Slot for each of its blocks, in which the cache puts
+// the block and from which it takes it: a hit is one load, and the cache needs no
+// map. The cache is split into shards, each with its own lock, and each shard
+// evicts by S3-FIFO (Yang et al., SOSP'23): a block enters a small queue and moves
+// to the main queue only if it is asked for again while there; a block that falls
+// out is remembered by name for a while, and goes straight to the main queue when
+// it comes back. One long scan therefore does not push out what point reads use. A
+// hit changes two counters, takes no lock and moves nothing.
 package cache
 
 import (
@@ -25,15 +27,16 @@ const (
 	maxShards = 16
 	// minShardBytes is the least budget that is worth a shard of its own.
 	minShardBytes = 1 << 20
-	// entryOverhead is what one entry costs beside its block: the entry, its
-	// place in the map, and a remembered name.
-	entryOverhead = 160
+	// blockOverhead is what one block costs beside its bytes: the Block, its slot,
+	// and a remembered name.
+	blockOverhead = 240
 )
 
 // Cache is a set of blocks named by (file, offset). All methods may be called
-// at once from many goroutines. A nil *Cache is valid and holds nothing.
-type Cache struct {
-	shards   []shard
+// at once from many goroutines. A nil *Cache is valid, but for Put, and holds nothing. T is what
+// the owner of the files keeps beside each block.
+type Cache[T any] struct {
+	shards   []shard[T]
 	mask     uint64
 	lastFile atomic.Uint64
 
@@ -44,7 +47,7 @@ type Cache struct {
 
 // Stats counts what a cache has done since New.
 type Stats struct {
-	// Hits and Misses count calls of Get.
+	// Hits counts the calls of Slot.Get that found a block, Misses those of Put.
 	Hits, Misses uint64
 	// Bytes is what the cache holds now, in bytes, its own overhead included.
 	Bytes int64
@@ -58,12 +61,12 @@ type Stats struct {
 //
 // How far it is split is decided here and for good: a cache that will be resized
 // is made with the largest budget that it will ever have.
-func New(budget int64) *Cache {
+func New[T any](budget int64) *Cache[T] {
 	n := 1
 	for n < maxShards && budget/int64(2*n) >= minShardBytes {
 		n *= 2
 	}
-	c := &Cache{shards: make([]shard, n), mask: uint64(n - 1), share: max(budget, 0) / int64(n)}
+	c := &Cache[T]{shards: make([]shard[T], n), mask: uint64(n - 1), share: max(budget, 0) / int64(n)}
 	for i := range c.shards {
 		c.shards[i].budget = c.share
 	}
@@ -73,7 +76,7 @@ func New(budget int64) *Cache {
 // Resize changes the budget. What is above a smaller one has been evicted when
 // it returns; no other call waits for more than one shard's part of that. A
 // budget that is as good as the old one costs one lock.
-func (c *Cache) Resize(budget int64) {
+func (c *Cache[T]) Resize(budget int64) {
 	if c == nil {
 		return
 	}
@@ -92,51 +95,41 @@ func (c *Cache) Resize(budget int64) {
 // NewFile returns a file number that this cache has never returned before.
 // Each opened file takes one, so that blocks of an earlier file of the same
 // name can never be taken for its own.
-func (c *Cache) NewFile() uint64 {
+func (c *Cache[T]) NewFile() uint64 {
 	if c == nil {
 		return 0
 	}
 	return c.lastFile.Add(1)
 }
 
-// Get returns the block of file at offset, or nil when it is not here. The
-// caller must not write to it.
-func (c *Cache) Get(file, offset uint64) []byte {
-	if c == nil {
-		return nil
-	}
-	return c.shard(file, offset).get(name{file, offset})
+// Put gives the block of file at offset to the cache, which keeps data itself:
+// nobody may write to it any more. side is how many bytes the owner will keep
+// beside it, at most. Put returns the block that is in the slot then: a block that
+// is here already stays. One that would take more than half of a shard is not
+// kept, and is in no slot.
+func (c *Cache[T]) Put(slot *Slot[T], file, offset uint64, data []byte, side int) *Block[T] {
+	s := c.shard(file, offset)
+	return s.put(&Block[T]{
+		Data: data, home: s, name: name{file, offset}, slot: slot,
+		cost: int64(cap(data)+side) + blockOverhead,
+	})
 }
 
-// Put gives a block to the cache, which keeps b itself: nobody may write to it
-// any more. A block that is here already stays. A block that would take more
-// than half of a shard is not kept.
-func (c *Cache) Put(file, offset uint64, b []byte) {
-	if c == nil || b == nil {
-		return
-	}
-	c.shard(file, offset).put(name{file, offset}, b)
-}
-
-// EvictFile drops all blocks of a file. It looks at every block of the cache,
-// and is meant for the rare moment when a file is closed.
-func (c *Cache) EvictFile(file uint64) {
-	if c == nil {
-		return
-	}
-	for i := range c.shards {
-		c.shards[i].evictFile(file)
+// Evict empties the slot of the block of file at offset.
+func (c *Cache[T]) Evict(slot *Slot[T], file, offset uint64) {
+	if c != nil && slot.p.Load() != nil {
+		c.shard(file, offset).evict(slot)
 	}
 }
 
 // Bytes returns what the cache holds now, in bytes, its own overhead included.
-func (c *Cache) Bytes() int64 {
+func (c *Cache[T]) Bytes() int64 {
 	return c.Stats().Bytes
 }
 
 // Stats returns the counters; they are read shard after shard, not at one
 // instant.
-func (c *Cache) Stats() Stats {
+func (c *Cache[T]) Stats() Stats {
 	var s Stats
 	if c == nil {
 		return s
@@ -147,7 +140,7 @@ func (c *Cache) Stats() Stats {
 	return s
 }
 
-func (c *Cache) shard(file, offset uint64) *shard {
+func (c *Cache[T]) shard(file, offset uint64) *shard[T] {
 	// Offsets are dense and files are small numbers: multiply to spread them.
 	h := (file*0x9E3779B97F4A7C15 ^ bits.RotateLeft64(offset, 29)) * 0xC2B2AE3D27D4EB4F
 	return &c.shards[h>>48&c.mask]

@@ -9,6 +9,47 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// named is a cache with a slot for each name that it was asked for, as the owners
+// of files have.
+type named struct {
+	*Cache[struct{}]
+	mu    sync.Mutex
+	slots map[name]*Slot[struct{}]
+}
+
+func newNamed(budget int64) *named {
+	return &named{Cache: New[struct{}](budget), slots: make(map[name]*Slot[struct{}])}
+}
+
+func (c *named) slot(file, off uint64) *Slot[struct{}] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := name{file, off}
+	if c.slots[n] == nil {
+		c.slots[n] = new(Slot[struct{}])
+	}
+	return c.slots[n]
+}
+
+func (c *named) Get(file, off uint64) []byte {
+	if b := c.slot(file, off).Get(); b != nil {
+		return b.Data
+	}
+	return nil
+}
+
+func (c *named) Put(file, off uint64, b []byte) { c.Cache.Put(c.slot(file, off), file, off, b, 0) }
+
+func (c *named) EvictFile(file uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n, s := range c.slots {
+		if n.file == file {
+			c.Evict(s, file, n.offset)
+		}
+	}
+}
+
 // block makes a block that says which file and offset it belongs to.
 func block(file, offset uint64, size int) []byte {
 	b := make([]byte, size)
@@ -16,8 +57,8 @@ func block(file, offset uint64, size int) []byte {
 	return b
 }
 
-func TestNilAndZeroBudgetHoldNothing(t *testing.T) {
-	for _, c := range []*Cache{nil, New(0), New(-1)} {
+func TestZeroBudgetHoldsNothing(t *testing.T) {
+	for _, c := range []*named{newNamed(0), newNamed(-1)} {
 		c.Put(1, 0, block(1, 0, 100))
 		require.Nil(t, c.Get(1, 0))
 		require.Zero(t, c.Bytes())
@@ -26,13 +67,13 @@ func TestNilAndZeroBudgetHoldNothing(t *testing.T) {
 }
 
 func TestGetGivesWhatWasPut(t *testing.T) {
-	c := New(1 << 20)
+	c := newNamed(1 << 20)
 	b := block(7, 4096, 1000)
 	c.Put(7, 4096, b)
 	require.Equal(t, b, c.Get(7, 4096))
 	require.Nil(t, c.Get(7, 0))
 	require.Nil(t, c.Get(8, 4096))
-	require.Equal(t, int64(1000+entryOverhead), c.Bytes())
+	require.Equal(t, int64(1000+blockOverhead), c.Bytes())
 
 	c.Put(7, 4096, block(0, 0, 10)) // the first stays
 	require.Equal(t, b, c.Get(7, 4096))
@@ -41,7 +82,7 @@ func TestGetGivesWhatWasPut(t *testing.T) {
 	c.EvictFile(7)
 	require.Nil(t, c.Get(7, 4096))
 	require.NotNil(t, c.Get(8, 0))
-	require.Equal(t, int64(1000+entryOverhead), c.Bytes())
+	require.Equal(t, int64(1000+blockOverhead), c.Bytes())
 	s := c.Stats()
 	require.Equal(t, uint64(3), s.Hits)
 	require.Equal(t, uint64(3), s.Misses)
@@ -49,13 +90,13 @@ func TestGetGivesWhatWasPut(t *testing.T) {
 }
 
 func TestFileNumbersAreNeverGivenTwice(t *testing.T) {
-	c := New(1 << 20)
+	c := newNamed(1 << 20)
 	require.NotEqual(t, c.NewFile(), c.NewFile())
 }
 
 func TestBudgetIsNeverExceeded(t *testing.T) {
 	for _, budget := range []int64{4 << 10, 300 << 10, 3 << 20, 40 << 20} {
-		c := New(budget)
+		c := newNamed(budget)
 		r := rand.New(rand.NewPCG(1, 2))
 		for i := range 20000 {
 			off := uint64(r.IntN(6000))
@@ -69,7 +110,7 @@ func TestBudgetIsNeverExceeded(t *testing.T) {
 		require.LessOrEqual(t, c.Bytes(), budget)
 		for i := range c.shards {
 			s := &c.shards[i]
-			require.LessOrEqual(t, len(s.ghosts.at), len(s.blocks)+1)
+			require.LessOrEqual(t, len(s.ghosts.at), s.blocks+1)
 		}
 		c.EvictFile(1)
 		require.Zero(t, c.Bytes())
@@ -77,10 +118,10 @@ func TestBudgetIsNeverExceeded(t *testing.T) {
 }
 
 func TestResize(t *testing.T) {
-	var none *Cache
+	var none *Cache[struct{}]
 	none.Resize(1 << 20)
 	const full = 4 << 20
-	c := New(full)
+	c := newNamed(full)
 	fill := func() {
 		for i := range uint64(2000) {
 			c.Put(1, i, make([]byte, 4096))
@@ -96,7 +137,7 @@ func TestResize(t *testing.T) {
 		require.LessOrEqual(t, c.Bytes(), max(budget, 0))
 		require.Len(t, c.shards, shards)
 		for i := range c.shards {
-			require.LessOrEqual(t, len(c.shards[i].ghosts.turns), len(c.shards[i].blocks)+1)
+			require.LessOrEqual(t, len(c.shards[i].ghosts.turns), c.shards[i].blocks+1)
 		}
 	}
 	require.Greater(t, c.Bytes(), int64(full*9/10), "what was given back is used again")
@@ -104,7 +145,7 @@ func TestResize(t *testing.T) {
 
 // What is in use outlives a cut of the budget rather than what was seen once.
 func TestResizeKeepsWhatIsUsed(t *testing.T) {
-	c := New(1 << 20)
+	c := newNamed(1 << 20)
 	for i := range uint64(200) {
 		c.Put(1, i, make([]byte, 4096))
 	}
@@ -120,7 +161,7 @@ func TestResizeKeepsWhatIsUsed(t *testing.T) {
 }
 
 func TestResizeBesideAll(t *testing.T) {
-	c := New(4 << 20)
+	c := newNamed(4 << 20)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	var wg, sizers sync.WaitGroup
@@ -170,14 +211,14 @@ func TestResizeBesideAll(t *testing.T) {
 }
 
 func BenchmarkResizeSame(b *testing.B) {
-	c := New(64 << 20)
+	c := newNamed(64 << 20)
 	for range b.N {
 		c.Resize(64 << 20)
 	}
 }
 
 func TestABlockLargerThanHalfAShardIsNotKept(t *testing.T) {
-	c := New(1 << 20)
+	c := newNamed(1 << 20)
 	c.Put(1, 0, make([]byte, 600<<10))
 	require.Nil(t, c.Get(1, 0))
 	require.Zero(t, c.Bytes())
@@ -185,7 +226,7 @@ func TestABlockLargerThanHalfAShardIsNotKept(t *testing.T) {
 
 // One scan over ten times the budget must leave most of a set that is in use.
 func TestAScanDoesNotPushOutWhatIsUsed(t *testing.T) {
-	c := New(1 << 20)
+	c := newNamed(1 << 20)
 	const hot = 100
 	for range 3 {
 		for i := range uint64(hot) {
@@ -207,7 +248,7 @@ func TestAScanDoesNotPushOutWhatIsUsed(t *testing.T) {
 }
 
 func TestManyAtOnce(t *testing.T) {
-	c := New(2 << 20)
+	c := newNamed(2 << 20)
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
@@ -236,12 +277,12 @@ func TestManyAtOnce(t *testing.T) {
 func BenchmarkNew(b *testing.B) {
 	b.ReportAllocs()
 	for range b.N {
-		_ = New(64 << 20)
+		_ = newNamed(64 << 20)
 	}
 }
 
 func BenchmarkGetHit(b *testing.B) {
-	c := New(64 << 20)
+	c := newNamed(64 << 20)
 	for i := range uint64(4096) {
 		c.Put(1, i*8192, make([]byte, 8192))
 	}
@@ -258,7 +299,7 @@ func BenchmarkGetHit(b *testing.B) {
 }
 
 func BenchmarkPutEvict(b *testing.B) {
-	c := New(16 << 20)
+	c := newNamed(16 << 20)
 	blk := make([]byte, 8192)
 	b.ReportAllocs()
 	var off uint64

@@ -8,27 +8,56 @@ import (
 // name is what a block is called.
 type name struct{ file, offset uint64 }
 
-// maxUses is where an entry's use counter stops (S3-FIFO: two bits).
+// maxUses is where a block's use counter stops (S3-FIFO: two bits).
 const maxUses = 3
 
-// entry is one block in one queue of one shard.
-type entry struct {
-	name       name
-	block      []byte
-	prev, next *entry
-	uses       atomic.Int32
+// Block is one block in the cache. What is asked for at each hit comes first, so
+// that it lies in one line of the processor's cache.
+type Block[T any] struct {
+	// Data is what was put in. Nobody writes to it.
+	Data []byte
+	// Side is for who put the block in; it must synchronise itself.
+	Side T
+
+	uses atomic.Int32
+	home *shard[T]
+	// home.mu guards the rest.
 	main       bool
+	name       name
+	slot       *Slot[T]
+	cost       int64
+	prev, next *Block[T]
 }
 
-func (e *entry) cost() int64 { return int64(cap(e.block)) + entryOverhead }
+// used counts a hit. A lost use between two readers does no harm.
+func (b *Block[T]) used() {
+	b.home.hits.Add(1)
+	if u := b.uses.Load(); u < maxUses {
+		b.uses.Store(u + 1)
+	}
+}
 
-// queue is a list of entries, oldest at the front, with its cost in bytes.
-type queue struct {
-	front, back *entry
+// Slot is where the owner of a file finds one of its blocks. The zero value is an
+// empty one. It belongs to one name for ever.
+type Slot[T any] struct{ p atomic.Pointer[Block[T]] }
+
+// Get returns the block, or nil when it is not here. It may be called at once with
+// everything else, and takes no lock.
+func (s *Slot[T]) Get() *Block[T] {
+	b := s.p.Load()
+	if b != nil {
+		b.used()
+	}
+	return b
+}
+
+// queue is a list of blocks, oldest at the front, with its cost in bytes.
+type queue[T any] struct {
+	front, back *Block[T]
 	bytes       int64
 }
 
-func (q *queue) push(e *entry) {
+func (q *queue[T]) push(e *Block[T]) {
 	e.prev, e.next = q.back, nil
 	if q.back != nil {
 		q.back.next = e
@@ -36,10 +65,10 @@ func (q *queue) push(e *entry) {
 		q.front = e
 	}
 	q.back = e
-	q.bytes += e.cost()
+	q.bytes += e.cost
 }
 
-func (q *queue) remove(e *entry) {
+func (q *queue[T]) remove(e *Block[T]) {
 	if e.prev != nil {
 		e.prev.next = e.next
 	} else {
@@ -51,81 +80,76 @@ func (q *queue) remove(e *entry) {
 		q.back = e.prev
 	}
 	e.prev, e.next = nil, nil
-	q.bytes -= e.cost()
+	q.bytes -= e.cost
 }
 
 // shard is one part of the cache.
-type shard struct {
-	hits, misses atomic.Uint64
-
-	// mu guards what stands below, but for the entries' use counters.
-	mu     sync.RWMutex
+type shard[T any] struct {
+	hits atomic.Uint64
+	_    [56]byte // readers of other shards do not wait for this line
+	// mu guards what stands below, but for the blocks' use counters. Slots of
+	// blocks that belong here are written under it.
+	mu     sync.Mutex
+	misses uint64
 	budget int64
-	blocks map[name]*entry
-	small  queue // seen once
-	main   queue // seen again
+	blocks int
+	small  queue[T] // seen once
+	main   queue[T] // seen again
 	ghosts ghosts
 }
 
-func (s *shard) get(n name) []byte {
-	s.mu.RLock()
-	e := s.blocks[n]
-	s.mu.RUnlock()
-	if e == nil {
-		s.misses.Add(1)
-		return nil
-	}
-	s.hits.Add(1)
-	// A lost count between two readers does no harm.
-	if u := e.uses.Load(); u < maxUses {
-		e.uses.Store(u + 1)
-	}
-	return e.block
-}
-
-func (s *shard) put(n name, b []byte) {
-	e := &entry{name: n, block: b}
+// put returns the block that is in the slot afterwards, or e when it is not kept.
+func (s *shard[T]) put(e *Block[T]) *Block[T] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.cost() > s.budget/2 || s.blocks[n] != nil {
-		return
+	s.misses++
+	if old := e.slot.p.Load(); old != nil {
+		return old
 	}
-	if s.blocks == nil {
-		s.blocks = make(map[name]*entry)
+	if e.cost > s.budget/2 {
+		return e
 	}
-	s.blocks[n] = e
-	if s.ghosts.take(n) {
+	s.blocks++
+	e.slot.p.Store(e)
+	if s.ghosts.take(e.name) {
 		e.main = true
 		s.main.push(e)
 	} else {
 		s.small.push(e)
 	}
 	s.shrink()
+	return e
 }
 
 // shrink evicts what is above the budget. mu is held.
-func (s *shard) shrink() {
+func (s *shard[T]) shrink() {
 	for s.small.bytes+s.main.bytes > s.budget {
 		s.evictOne()
 	}
 }
 
-func (s *shard) resize(budget int64) {
+func (s *shard[T]) resize(budget int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.budget = budget
 	s.shrink()
-	if len(s.blocks) == 0 {
+	if s.blocks == 0 {
 		// Maps keep the room that they once needed: a cache that gave all its
 		// memory away must not hold on to that.
-		s.blocks, s.ghosts = nil, ghosts{}
+		s.ghosts = ghosts{}
 	}
-	s.ghosts.trim(len(s.blocks))
+	s.ghosts.trim(s.blocks)
 }
 
-// evictOne drops one entry, or moves one towards its end: as counters only
+// forget empties the slot of a block that is in no queue any more. mu is held.
+func (s *shard[T]) forget(e *Block[T]) {
+	e.slot.p.Store(nil)
+	s.blocks--
+}
+
+// evictOne drops one block, or moves one towards its end: as counters only
 // fall here, calling it again and again frees everything. mu is held.
-func (s *shard) evictOne() {
+func (s *shard[T]) evictOne() {
 	if e := s.small.front; e != nil && (s.small.bytes > s.budget/10 || s.main.front == nil) {
 		s.small.remove(e)
 		if e.uses.Load() > 0 {
@@ -134,8 +158,8 @@ func (s *shard) evictOne() {
 			s.main.push(e)
 			return
 		}
-		delete(s.blocks, e.name)
-		s.ghosts.add(e.name, len(s.blocks))
+		s.forget(e)
+		s.ghosts.add(e.name, s.blocks)
 		return
 	}
 	e := s.main.front
@@ -145,32 +169,31 @@ func (s *shard) evictOne() {
 		s.main.push(e)
 		return
 	}
-	delete(s.blocks, e.name)
+	s.forget(e)
 }
 
-func (s *shard) evictFile(file uint64) {
+func (s *shard[T]) evict(slot *Slot[T]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for n, e := range s.blocks {
-		if n.file != file {
-			continue
-		}
-		if e.main {
-			s.main.remove(e)
-		} else {
-			s.small.remove(e)
-		}
-		delete(s.blocks, n)
+	e := slot.p.Load()
+	switch {
+	case e == nil:
+		return
+	case e.main:
+		s.main.remove(e)
+	default:
+		s.small.remove(e)
 	}
+	s.forget(e)
 }
 
-func (s *shard) addStats(t *Stats) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+func (s *shard[T]) addStats(t *Stats) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	t.Bytes += s.small.bytes + s.main.bytes
-	t.Blocks += len(s.blocks)
+	t.Blocks += s.blocks
 	t.Hits += s.hits.Load()
-	t.Misses += s.misses.Load()
+	t.Misses += s.misses
 }
 
 // ghosts remembers the names of blocks that left the small queue unused, as

@@ -141,3 +141,38 @@ func TestCrossingRangeDeletes(t *testing.T) {
 		})
 	}
 }
+
+// TestScansBetweenRangeDeletes: a scan after each range delete, as of a queue,
+// does not put all range deletes in order again, neither those of the store nor
+// those of a transaction.
+func TestScansBetweenRangeDeletes(t *testing.T) {
+	const n = 4000
+	key := func(i int) []byte { return fmt.Appendf(nil, "%08d", i) }
+	db := open(t, &Options{FS: vfs.NewMem(), MarkDelay: -1})
+	defer db.Close()
+	for i := range n {
+		require.NoError(t, db.Put(key(i), nil))
+	}
+	type queue interface {
+		pairs
+		DeleteRange(lo, hi []byte) error
+	}
+	drain := func(q queue, from, to int) error {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for i := from; i < to; i++ {
+			for e, err := range q.Range(nil, nil) {
+				require.NoError(t, err)
+				require.Equal(t, string(key(i)), string(e.Key))
+				break
+			}
+			require.NoError(t, q.DeleteRange(key(i), key(i+1)))
+		}
+		runtime.ReadMemStats(&after)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(n)*20_000)
+		return nil
+	}
+	require.NoError(t, drain(db, 0, n/2))
+	require.NoError(t, db.UpdateLevel(t.Context(), Buffered, func(tx *Tx) error { return drain(tx, n/2, n) }))
+	require.Empty(t, contents(t, db))
+}

@@ -308,11 +308,11 @@ func (t *table) get(key []byte, lsn base.LSN) (value []byte, at base.LSN, found,
 func (v *view) sources(lo, hi []byte, own *memtable.Table, seq base.LSN) ([]merge.Source, error) {
 	out := make([]merge.Source, 0, 2+len(v.frozen)+len(v.zero)+len(v.levels))
 	if own != nil {
-		out = append(out, merge.Source{Iter: merge.UpTo(own.NewIter(), seq), Dels: own.RangeDeletes(), MaxLSN: base.MaxLSN})
+		out = append(out, merge.Source{Iter: merge.UpTo(own.NewIter(), seq), Dels: own.RangeDeleteParts(), MaxLSN: base.MaxLSN})
 	}
-	out = append(out, merge.Source{Iter: v.active.NewIter(), Dels: v.active.RangeDeletes(), MaxLSN: base.OwnLSN - 1})
+	out = append(out, merge.Source{Iter: v.active.NewIter(), Dels: v.active.RangeDeleteParts(), MaxLSN: base.OwnLSN - 1})
 	for _, f := range v.frozen {
-		out = append(out, merge.Source{Iter: f.table.NewIter(), Dels: f.table.RangeDeletes(), MaxLSN: f.table.PointMaxLSN()})
+		out = append(out, merge.Source{Iter: f.table.NewIter(), Dels: []*rangedel.Set{f.table.RangeDeletes()}, MaxLSN: f.table.PointMaxLSN()})
 	}
 	for i, t := range v.zero {
 		if !t.overlaps(lo, hi) {
@@ -355,7 +355,7 @@ func level(run []*table) (merge.Source, error) {
 			dels = append(dels, d)
 		}
 	}
-	src.Dels = rangedel.Merge(dels...)
+	src.Dels = []*rangedel.Set{rangedel.Merge(dels...)}
 	return src, nil
 }
 
@@ -388,9 +388,11 @@ func (v *view) changed(lo, hi []byte, at, now base.LSN) (bool, error) {
 		}
 	}()
 	for _, s := range sources {
-		for _, span := range s.Dels.Clip(lo, hi).Spans() {
-			if span.Newest(now) > at {
-				return true, nil
+		for _, d := range s.Dels {
+			for _, span := range d.Clip(lo, hi).Spans() {
+				if span.Newest(now) > at {
+					return true, nil
+				}
 			}
 		}
 		if s.MaxLSN <= at {

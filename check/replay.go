@@ -77,7 +77,7 @@ func (p *replay) keep() merge.Keep { return merge.Keep{Above: p.last} }
 func (p *replay) spill() error {
 	table := p.table
 	p.table = memtable.New(int(p.size))
-	if err := p.settle(merge.Source{Iter: table.NewIter(), Dels: table.RangeDeletes(), MaxLSN: table.PointMaxLSN()}); err != nil {
+	if err := p.settle(merge.Source{Iter: table.NewIter(), Dels: []*rangedel.Set{table.RangeDeletes()}, MaxLSN: table.PointMaxLSN()}); err != nil {
 		return err
 	}
 	if len(p.spilled) < maxSpills {
@@ -99,7 +99,9 @@ func (p *replay) settle(sources ...merge.Source) error {
 	var all []base.RangeDelete
 	for i, s := range sources {
 		iters[i] = s.Iter
-		all = append(all, s.Dels.Ranges()...)
+		for _, d := range s.Dels {
+			all = append(all, d.Ranges()...)
+		}
 	}
 	dels := rangedel.New(all)
 	it := merge.Compact(merge.New(iters...), dels, p.keep())
@@ -134,7 +136,7 @@ func (p *replay) settle(sources ...merge.Source) error {
 
 // sources returns all that was applied, newest first.
 func (p *replay) sources() []merge.Source {
-	out := []merge.Source{{Iter: p.table.NewIter(), Dels: p.table.RangeDeletes(), MaxLSN: p.table.PointMaxLSN()}}
+	out := []merge.Source{{Iter: p.table.NewIter(), Dels: []*rangedel.Set{p.table.RangeDeletes()}, MaxLSN: p.table.PointMaxLSN()}}
 	return append(out, sourcesOf(p.spilled)...)
 }
 
@@ -153,7 +155,7 @@ func sourcesOf(spills []spill) []merge.Source {
 			}
 			dels = append(dels, set.Ranges()...)
 		}
-		src.Dels = rangedel.New(dels)
+		src.Dels = []*rangedel.Set{rangedel.New(dels)}
 		out = append(out, src)
 	}
 	return out

@@ -202,7 +202,7 @@ func (s *source) sources() []merge.Source {
 		out = append(out, src)
 	}
 	if len(dels) > 0 {
-		out = append(out, merge.Source{Iter: failed{}, Dels: rangedel.Merge(dels...)})
+		out = append(out, merge.Source{Iter: failed{}, Dels: []*rangedel.Set{rangedel.Merge(dels...)}})
 	}
 	return out
 }

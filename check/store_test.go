@@ -16,6 +16,7 @@ import (
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
 	"github.com/forebaydb/forebay/internal/merge"
+	"github.com/forebaydb/forebay/internal/rangedel"
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/memtable"
 	"github.com/forebaydb/forebay/recovery"
@@ -278,12 +279,12 @@ func visible(t *testing.T, mem *vfs.Mem, dir string) map[string]string {
 		require.NoError(t, err)
 		require.False(t, s.Report.Created)
 		require.Empty(t, s.Report.Removed)
-		sources := []merge.Source{{Iter: table.NewIter(), Dels: table.RangeDeletes(), MaxLSN: table.PointMaxLSN()}}
+		sources := []merge.Source{{Iter: table.NewIter(), Dels: []*rangedel.Set{table.RangeDeletes()}, MaxLSN: table.PointMaxLSN()}}
 		for i, r := range s.Segments {
 			require.NoError(t, r.Verify(context.Background()))
 			d, err := r.RangeDeletes()
 			require.NoError(t, err)
-			sources = append(sources, merge.Source{Iter: r.NewIter(), Dels: d, MaxLSN: s.Manifest.State().Segments[i].MaxLSN})
+			sources = append(sources, merge.Source{Iter: r.NewIter(), Dels: []*rangedel.Set{d}, MaxLSN: s.Manifest.State().Segments[i].MaxLSN})
 		}
 		it := merge.NewReader(sources, s.Log.LastLSN(), nil, nil)
 		got := map[string]string{}

@@ -233,8 +233,8 @@ func (m *merging) sources() (out []merge.Source, dels *rangedel.Set, err error) 
 				own = append(own, d)
 			}
 		}
-		src.Dels = rangedel.Merge(own...)
-		out, sets = append(out, src), append(sets, src.Dels)
+		src.Dels = []*rangedel.Set{rangedel.Merge(own...)}
+		out, sets = append(out, src), append(sets, src.Dels...)
 		i = j
 	}
 	return out, rangedel.Merge(sets...), nil

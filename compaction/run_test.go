@@ -185,7 +185,7 @@ func (s *shop) seen(lsn base.LSN) map[string]string {
 		for _, g := range level {
 			d, err := s.readers[g.Number].RangeDeletes()
 			require.NoError(s.t, err)
-			sources = append(sources, merge.Source{Iter: s.readers[g.Number].NewIter(), Dels: d, MaxLSN: g.MaxLSN})
+			sources = append(sources, merge.Source{Iter: s.readers[g.Number].NewIter(), Dels: []*rangedel.Set{d}, MaxLSN: g.MaxLSN})
 		}
 	}
 	out := map[string]string{}

@@ -114,13 +114,13 @@ func BenchmarkReader(b *testing.B) {
 			s := benchSources(k)
 			switch dels {
 			case "one":
-				s[0].Dels = rangedel.New([]base.RangeDelete{{Lo: benchKey(benchKeys), Hi: benchKey(benchKeys + 1), LSN: 1000}})
+				s[0].Dels = []*rangedel.Set{rangedel.New([]base.RangeDelete{{Lo: benchKey(benchKeys), Hi: benchKey(benchKeys + 1), LSN: 1000}})}
 			case "many":
 				var ds []base.RangeDelete
 				for i := range 1000 {
 					ds = append(ds, base.RangeDelete{Lo: benchKey(i * 1000), Hi: benchKey(i*1000 + 10), LSN: 1})
 				}
-				s[k-1].Dels = rangedel.New(ds)
+				s[k-1].Dels = []*rangedel.Set{rangedel.New(ds)}
 			}
 			b.Run(fmt.Sprintf("dels=%s/tables=%d", dels, k), func(b *testing.B) {
 				benchWalk(b, NewReader(s, base.OwnLSN-1, nil, nil))
@@ -140,7 +140,7 @@ func coveredReader(each bool) (*Visible, *int) {
 	} else {
 		ds = append(ds, base.RangeDelete{Lo: benchKey(1), Hi: benchKey(benchKeys - 1), LSN: 100})
 	}
-	s := append([]Source{{Iter: New(), MaxLSN: base.MaxLSN, Dels: rangedel.New(ds)}}, benchSources(4)...)
+	s := append([]Source{{Iter: New(), MaxLSN: base.MaxLSN, Dels: []*rangedel.Set{rangedel.New(ds)}}}, benchSources(4)...)
 	return NewReader(s, base.OwnLSN-1, nil, nil), &s[1].Iter.(*benchTable).moves
 }
 
@@ -194,7 +194,7 @@ func TestCoveredIsPassed(t *testing.T) {
 func TestHiddenBehindBound(t *testing.T) {
 	table := &benchTable{n: benchKeys, step: 1, lsn: 5}
 	dels := rangedel.New([]base.RangeDelete{{Lo: benchKey(0), Hi: benchKey(benchKeys), LSN: 9}})
-	it := NewReader([]Source{{Iter: table, Dels: dels, MaxLSN: base.MaxLSN}}, 50, benchKey(1000), benchKey(1010))
+	it := NewReader([]Source{{Iter: table, Dels: []*rangedel.Set{dels}, MaxLSN: base.MaxLSN}}, 50, benchKey(1000), benchKey(1010))
 	require.False(t, it.First())
 	require.False(t, it.Last())
 	require.NoError(t, it.Err())

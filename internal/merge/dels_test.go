@@ -64,10 +64,24 @@ func makeHistory(rng *rand.Rand, n, keys, k int, own bool) *history {
 	return h
 }
 
+// parted returns dels as up to three sets.
+func parted(rng *rand.Rand, dels []base.RangeDelete) []*rangedel.Set {
+	parts := make([][]base.RangeDelete, 1+rng.IntN(3))
+	for _, d := range dels {
+		i := rng.IntN(len(parts))
+		parts[i] = append(parts[i], d)
+	}
+	var sets []*rangedel.Set
+	for _, p := range parts {
+		sets = append(sets, rangedel.New(p))
+	}
+	return sets
+}
+
 func (h *history) sources(rng *rand.Rand, f *fuse) []Source {
 	var out []Source
 	for i, vs := range h.tables {
-		s := Source{Iter: newSliceIter(sorted(vs), f), Dels: rangedel.New(h.sets[i])}
+		s := Source{Iter: newSliceIter(sorted(vs), f), Dels: parted(rng, h.sets[i])}
 		for _, v := range vs {
 			s.MaxLSN = max(s.MaxLSN, v.lsn)
 		}
@@ -463,7 +477,7 @@ func TestSkipMayStandStill(t *testing.T) {
 		vs = append(vs, ver{fmt.Sprintf("k%02d", i), base.LSN(i + 1), base.KindPut, ""})
 	}
 	dels := rangedel.New([]base.RangeDelete{{Lo: []byte("k00"), Hi: []byte("k99"), LSN: 25}})
-	it := NewReader([]Source{{Iter: stuckIter{newSliceIter(vs, &fuse{-1})}, Dels: dels, MaxLSN: base.MaxLSN}}, 50, nil, nil)
+	it := NewReader([]Source{{Iter: stuckIter{newSliceIter(vs, &fuse{-1})}, Dels: []*rangedel.Set{dels}, MaxLSN: base.MaxLSN}}, 50, nil, nil)
 	require.True(t, it.First())
 	require.Equal(t, vs[24], shown(it))
 	require.True(t, it.Last())

@@ -48,8 +48,10 @@ func newMask(sources []Source, lsn base.LSN, lo, hi []byte) *mask {
 	iters := make([]base.Iterator, len(sources))
 	for i, s := range sources {
 		iters[i], k.max[i] = s.Iter, s.MaxLSN
-		if s.Dels.Overlaps(lo, hi) {
-			k.dels = append(k.dels, delsAt{set: s.Dels})
+		for _, d := range s.Dels {
+			if d.Overlaps(lo, hi) {
+				k.dels = append(k.dels, delsAt{set: d})
+			}
 		}
 	}
 	k.m = newMerger(iters)

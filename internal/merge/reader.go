@@ -9,9 +9,10 @@ import (
 // deletes.
 type Source struct {
 	Iter base.Iterator
-	// Dels has at least all range deletes up to the LSN at which is read: of a
-	// table that still gets commits they are asked for when that LSN is known.
-	Dels *rangedel.Set
+	// Dels have, together, at least all range deletes up to the LSN at which is
+	// read: of a table that still gets commits they are asked for when that LSN
+	// is known. Few sets are best: a walk looks into each again and again.
+	Dels []*rangedel.Set
 	// MaxLSN is at or above every LSN of the versions of Iter. Where a range
 	// delete above it hides keys, the source is not read. base.OwnLSN-1 is
 	// right for a table that still gets commits, and base.MaxLSN for one that
@@ -68,7 +69,9 @@ func uncovered(sources []Source, lsn base.LSN, lo, hi []byte) base.Iterator {
 	some := false
 	for i, s := range sources {
 		iters[i] = s.Iter
-		some = some || s.Dels.Overlaps(lo, hi)
+		for _, d := range s.Dels {
+			some = some || d.Overlaps(lo, hi)
+		}
 	}
 	if !some {
 		return New(iters...)

@@ -16,12 +16,15 @@ type Label struct {
 	Colour color.Color
 }
 
+// Level is a level line.
+type Level struct{ X, To, Y float64 }
+
 // Labels is a plotter that writes each label beside its point, where it covers
 // no point and no other label, as far as there is such a place.
 type Labels struct {
 	Labels []Label
-	// Avoid are more points that are not to be covered.
-	Avoid []Label
+	// Level are lines from X to To at the height Y, which are not to be covered.
+	Level []Level
 	Size  vg.Length // of the font; 0: 8.5 points
 }
 
@@ -37,11 +40,13 @@ func (l *Labels) Plot(c draw.Canvas, p *plot.Plot) {
 	at := func(lb *Label) vg.Point { return vg.Point{X: tx(lb.X), Y: ty(lb.Y)} }
 	var taken []vg.Rectangle
 	const dot = 4
-	for _, set := range [][]Label{l.Labels, l.Avoid} {
-		for i := range set {
-			pt := at(&set[i])
-			taken = append(taken, vg.Rectangle{Min: vg.Point{X: pt.X - dot, Y: pt.Y - dot}, Max: vg.Point{X: pt.X + dot, Y: pt.Y + dot}})
-		}
+	for i := range l.Labels {
+		pt := at(&l.Labels[i])
+		taken = append(taken, vg.Rectangle{Min: vg.Point{X: pt.X - dot, Y: pt.Y - dot}, Max: vg.Point{X: pt.X + dot, Y: pt.Y + dot}})
+	}
+	for _, v := range l.Level {
+		y := ty(v.Y)
+		taken = append(taken, vg.Rectangle{Min: vg.Point{X: tx(v.X), Y: y - 1}, Max: vg.Point{X: tx(v.To), Y: y + 1}})
 	}
 	for i := range l.Labels {
 		lb := &l.Labels[i]
@@ -51,15 +56,22 @@ func (l *Labels) Plot(c draw.Canvas, p *plot.Plot) {
 		if near := nearest(box, at(lb)); distance(near, at(lb)) > 11 {
 			c.StrokeLines(draw.LineStyle{Color: lb.Colour, Width: .4}, []vg.Point{at(lb), near})
 		}
-		c.FillText(st, vg.Point{X: box.Min.X, Y: box.Min.Y - st.FontExtents().Descent/4}, lb.Text)
+		fill(&c, st, box.Min, lb.Text)
 	}
+}
+
+// fill writes a text whose box has its lower left corner at a point: FillText puts
+// the box lower, by what reaches below the line.
+func fill(c *draw.Canvas, st draw.TextStyle, pt vg.Point, text string) {
+	e := st.FontExtents()
+	c.FillText(st, vg.Point{X: pt.X, Y: pt.Y + e.Height - e.Ascent}, text)
 }
 
 // best returns the place beside a point where a box covers least.
 func best(pt vg.Point, w, h vg.Length, within vg.Rectangle, taken []vg.Rectangle) vg.Rectangle {
 	var found vg.Rectangle
 	cost := math.Inf(1)
-	for ring := range 5 {
+	for ring := range 6 {
 		gap := 6 + vg.Length(ring)*(h+2)
 		// Right, left, above, below, and the corners.
 		for k, d := range [][2]float64{{1, 0}, {-1, 0}, {0, 1}, {0, -1}, {1, 1}, {1, -1}, {-1, 1}, {-1, -1}} {
@@ -124,11 +136,10 @@ func (l *EndLabels) Plot(c draw.Canvas, p *plot.Plot) {
 	for i := range l.Labels {
 		lb := &l.Labels[i]
 		st := TextStyle(size, lb.Colour)
-		st.YAlign = draw.YCenter
 		from := vg.Point{X: tx(lb.X) + 4, Y: ty(lb.Y)}
 		to := vg.Point{X: tx(lb.X) + 14, Y: ys[i]}
 		c.StrokeLines(draw.LineStyle{Color: lb.Colour, Width: .5}, []vg.Point{from, to})
-		c.FillText(st, vg.Point{X: to.X + 3, Y: to.Y}, lb.Text)
+		fill(&c, st, vg.Point{X: to.X + 3, Y: to.Y - st.Height(lb.Text)/2}, lb.Text)
 	}
 }
 

@@ -20,6 +20,7 @@ func init() {
 			Written: "NoSync: survives a crash of the process; a power cut may destroy the file",
 		},
 		Settled: "a sync; there is nothing else to do",
+		NoLog:   true,
 		Syncs:   "not known: bbolt syncs by itself, without a seam",
 		open:    openBolt,
 	})

@@ -19,6 +19,7 @@ func init() {
 		},
 		Settled: "a sync; there is nothing else to do",
 		MaxKey:  511,
+		NoLog:   true,
 		Syncs:   "not known: LMDB syncs by itself, without a seam",
 		open:    openLMDB,
 	})

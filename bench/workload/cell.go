@@ -28,6 +28,10 @@ type Scale struct {
 	Records int64 `json:"records"`
 	Grow    int64 `json:"grow"`
 	GrowMax int64 `json:"grow_max"`
+	// LimitBytes is the size of the files and blocks of the cells of the machine.
+	LimitBytes int64 `json:"limit_bytes"`
+	// MostBytes of records that one load writes, so that a disk is not filled.
+	MostBytes int64 `json:"most_bytes"`
 	// LogBytes that a recovery finds, at least.
 	LogBytes int64 `json:"log_bytes"`
 	// Memtable and Cache in bytes; 0: the budget of package engines.
@@ -40,7 +44,7 @@ func Full() Scale {
 	return Scale{
 		Write: 30 * time.Second, WriteLimit: 3 * time.Minute, Checkpoints: 10,
 		Read: 10 * time.Second, Warm: 2 * time.Second, Open: 10 * time.Second, Long: 10 * time.Minute,
-		Records: 1_000_000, Grow: 10_000_000, GrowMax: 50_000_000, LogBytes: 512 << 20,
+		Records: 1_000_000, Grow: 10_000_000, GrowMax: 50_000_000, LogBytes: 512 << 20, MostBytes: 10 << 30, LimitBytes: 256 << 20,
 	}
 }
 
@@ -50,7 +54,7 @@ func Quick() Scale {
 		Quick: true,
 		Write: 3 * time.Second, WriteLimit: 3 * time.Second,
 		Read: 1500 * time.Millisecond, Warm: 500 * time.Millisecond, Open: 1500 * time.Millisecond, Long: 10 * time.Second,
-		Records: 1_000_000, Grow: 3_000_000, LogBytes: 64 << 20,
+		Records: 1_000_000, Grow: 3_000_000, LogBytes: 64 << 20, MostBytes: 2 << 30, LimitBytes: 64 << 20,
 	}
 }
 
@@ -96,7 +100,7 @@ func plainLoad(s Scale) load { return load{s.Records, KeySize, plain.valueSize} 
 // Cells returns all cells, in the order in which they run.
 func Cells() []Cell {
 	var all []Cell
-	for _, some := range [][]Cell{writeCells(), readCells(), ycsbCells()} {
+	for _, some := range [][]Cell{limitCells(), writeCells(), readCells(), ycsbCells(), valueCells(), lifeCells(), restCells(), growCells()} {
 		all = append(all, some...)
 	}
 	return all

@@ -97,6 +97,7 @@ func (t *trial) puts(p puts) error {
 	l := t.writeLoop(p.goroutines, p.data)
 	enough := l.enough
 	l.enough = func(ops int64) bool { return enough(ops * int64(p.batch)) }
+	l.most /= int64(p.batch)
 	l.start = func(w *worker) (func() error, func() error, error) {
 		wr, err := t.store.Writer(t.level)
 		if err != nil {

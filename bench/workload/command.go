@@ -104,7 +104,7 @@ func (f *runFlags) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	m := ThisMachine(scale, dir, list)
+	m := ThisMachine(scale, dir, list, os.Args[1:])
 	sink, err := newSink(cmd, f, m)
 	if err != nil {
 		return err

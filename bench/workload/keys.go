@@ -42,7 +42,7 @@ func (d dataset) value(dst []byte, i uint64, version uint32) []byte {
 	}
 	binary.BigEndian.PutUint64(half, mix(i))
 	binary.BigEndian.PutUint32(half[8:], version)
-	noise := rng(i ^ uint64(version)<<40)
+	noise := rng(i ^ uint64(version)<<32)
 	p := 12
 	for ; p+8 <= len(half); p += 8 {
 		binary.LittleEndian.PutUint64(half[p:], noise.next())

@@ -36,6 +36,8 @@ type loop struct {
 	// on, at most until limit.
 	enough func(ops int64) bool
 	limit  time.Duration
+	// most, if not 0, is how many operations of each goroutine end a load early.
+	most int64
 	// rate, if not 0, is the number of arrivals a second of an open loop: latencies
 	// count from when an operation was due.
 	rate float64
@@ -183,7 +185,7 @@ func (l loop) closed(w *worker, op func() error, start time.Time, stop *atomic.B
 		}
 		last = now
 		switch {
-		case stop.Load():
+		case stop.Load(), l.most > 0 && w.ops >= l.most:
 			return nil
 		case l.ops > 0:
 			if w.ops >= l.ops {

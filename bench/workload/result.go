@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/forebaydb/forebay/bench/machine"
 )
 
 // Result is one line of the output: what one cell gave with one engine in one
@@ -63,19 +65,11 @@ type Result struct {
 
 // Machine says where and with what results were made; it is the first line.
 type Machine struct {
-	Time       string            `json:"time"`
-	Quick      bool              `json:"quick"`
-	Command    string            `json:"command"`
-	Commit     string            `json:"commit,omitempty"`
-	Go         string            `json:"go"`
-	OS         string            `json:"os"`
-	Kernel     string            `json:"kernel,omitempty"`
-	CPU        string            `json:"cpu,omitempty"`
-	CPUs       int               `json:"cpus"`
-	Memory     int64             `json:"memory_bytes,omitempty"`
-	FileSystem string            `json:"file_system,omitempty"`
-	Device     string            `json:"device,omitempty"`
-	Engines    map[string]string `json:"engines"`
+	Time    string            `json:"time"`
+	Quick   bool              `json:"quick"`
+	Command string            `json:"command"`
+	Engines map[string]string `json:"engines"` // and their versions
+	machine.Info
 }
 
 // line is either of the two.

@@ -3,8 +3,10 @@ package workload
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,27 +34,29 @@ func deviceFlushes(dir string) int64 {
 	return n
 }
 
-// fileSystem returns kind and mount options of the file system under dir, and its
-// device.
-func fileSystem(dir string) (kind, device string) {
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		return "", ""
+// allocated returns how many bytes of the disk a file has.
+func allocated(info os.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
 	}
-	want := fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return "", ""
-	}
-	for l := range strings.Lines(string(b)) {
-		before, after, ok := strings.Cut(l, " - ")
-		f, g := strings.Fields(before), strings.Fields(after)
-		if ok && len(f) > 5 && len(g) > 1 && f[2] == want {
-			kind, device = g[0]+" ("+f[5]+")", g[1]
-			if g[0] == "tmpfs" || g[0] == "overlay" {
-				kind += ", not a disk"
-			}
+	return info.Size()
+}
+
+// forget asks the system to drop what it has cached of the files in dir, after a
+// sync of each.
+func forget(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
 		}
-	}
-	return kind, device
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	})
 }

@@ -147,7 +147,10 @@ func WriteTable(w io.Writer, m Machine, results []Result) error {
 	if m.Quick {
 		fmt.Fprintln(w, "QUICK MODE: loads of some seconds, for development; not for figures that are told to others.")
 	}
-	fmt.Fprintf(w, "%s, %d CPUs (%s), %s, %s on %s, commit %s, %s\n\n", m.Time, m.CPUs, m.CPU, m.Kernel, m.FileSystem, m.Device, m.Commit, m.Go)
+	if err := m.Write(w); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "cell\tengine\tlevel\tmedian\tunit\tspread\tp50 µs\tp99 µs\tp99.9 µs\tmax µs\tworst s\tsyncs/op\tvs best peer\t")
 	var failed []string
@@ -210,7 +213,7 @@ func Number(v float64) string {
 // WriteBenchstat writes results as lines of go test -bench, which benchstat reads:
 // one benchmark for each cell and engine, one line for each repetition.
 func WriteBenchstat(w io.Writer, m Machine, results []Result) error {
-	fmt.Fprintf(w, "goos: %s\ngoarch: %s\ncpu: %s\n", strings.Split(m.OS, "/")[0], strings.TrimPrefix(m.OS, strings.Split(m.OS, "/")[0]+"/"), m.CPU)
+	fmt.Fprintf(w, "goos: %s\ngoarch: %s\ncpu: %s\n", m.OS, m.Arch, m.CPU)
 	for _, r := range results {
 		if r.Error != "" {
 			continue

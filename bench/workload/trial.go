@@ -277,6 +277,7 @@ func (t *trial) writeLoop(goroutines int, d dataset) loop {
 		enough: func(ops int64) bool {
 			return ops*int64(goroutines)*d.recordBytes() >= int64(s.Checkpoints)*t.memtable()
 		},
+		most: s.MostBytes / int64(goroutines) / d.recordBytes(),
 	}
 }
 

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package workload
+
+// limitCells are written for Linux.
+func limitCells() []Cell { return nil }

@@ -108,9 +108,8 @@ func (w *badgerWriter) Batch(n int, at func(i int) (key, value []byte)) error {
 func (w *badgerWriter) Close() error { return nil }
 
 type badgerReader struct {
-	s     *badgerStore
-	tx    *badger.Txn // of a snapshot; else nil, and each call has its own
-	visit func([]byte)
+	s  *badgerStore
+	tx *badger.Txn // of a snapshot; else nil, and each call has its own
 }
 
 // begin returns a transaction for one call, and what ends it.

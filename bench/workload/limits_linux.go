@@ -175,14 +175,12 @@ func (t *trial) groups(goroutines int, hold time.Duration) error {
 	return err
 }
 
-// sunk keeps what is computed from being left out.
-var sunk uint64
-
 func (t *trial) memoryRead() error {
 	block := make([]uint64, t.scale.LimitBytes/8)
 	for i := range block {
 		block[i] = uint64(i)
 	}
+	n := uint64(len(block))
 	op := func() error {
 		var a, b, c, d uint64
 		for s := block; len(s) >= 8; s = s[8:] {
@@ -191,7 +189,9 @@ func (t *trial) memoryRead() error {
 			c += s[2] + s[6]
 			d += s[3] + s[7]
 		}
-		sunk += a + b + c + d
+		if got := a + b + c + d; got != n*(n-1)/2 {
+			return fmt.Errorf("the sum of the numbers below %d is not %d", n, got)
+		}
 		return nil
 	}
 	r, err := t.alone(op, 1, int64(len(block)*8))
@@ -219,7 +219,9 @@ func (t *trial) misses() error {
 	}
 	at := uint64(0)
 	_, err := t.alone(func() error { at = next[next[at]]; return nil }, readEvery, 0)
-	sunk += at
+	if at >= n {
+		err = errors.Join(err, fmt.Errorf("the circle left its places for %d", at))
+	}
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/forebaydb/forebay/bench/disk"
 	"github.com/forebaydb/forebay/cmd/forebay/inspect"
+	"github.com/forebaydb/forebay/cmd/forebay/internal/bench"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/crash"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/demo"
@@ -51,6 +52,7 @@ Exit codes: 0 fine; 1 not found, damaged or failed; 2 wrong usage.`,
 	root.AddCommand(upkeep.Commands()...)
 	root.AddCommand(inspect.Commands()...)
 	root.AddCommand(crash.Commands()...)
+	root.AddCommand(bench.Commands()...)
 	root.AddCommand(disk.Command())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Usage(err) })
 	strict(root)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/vfs"
 )
 
@@ -86,4 +87,20 @@ func TestFailedDirectorySyncPoisons(t *testing.T) {
 			require.NoError(t, db.Close())
 		})
 	}
+}
+
+// TestNobodyHearsOfAPoisonTooSoon: between the failure of an edit of the manifest
+// and the poison of the log a writer that waits for room could be told that the
+// store is poisoned, and the next be accepted.
+func TestNobodyHearsOfAPoisonTooSoon(t *testing.T) {
+	in := vfs.NewInjector(vfs.NewMem())
+	db := open(t, &Options{FS: in, MarkDelay: -1})
+	require.NoError(t, db.Put([]byte("k"), nil))
+	in.Add(vfs.Rule{Call: vfs.CallWrite, Name: "MANIFEST-*", Err: syscall.EIO})
+	require.ErrorIs(t, db.man.Apply(&manifest.Edit{}), syscall.EIO) // as a compaction does
+	require.ErrorIs(t, db.stuck(), ErrPoisoned)
+	err := db.Put([]byte("k"), nil)
+	require.ErrorIs(t, err, ErrPoisoned)
+	require.ErrorIs(t, err, syscall.EIO)
+	require.ErrorIs(t, db.Close(), syscall.EIO)
 }

@@ -163,13 +163,12 @@ func (db *DB) attempted(err error) {
 // stuck returns the error after which nothing can be settled until the store is
 // opened again, or nil.
 func (db *DB) stuck() error {
-	if err := db.log.Err(); err != nil {
-		return err
-	}
 	if err := db.man.Err(); err != nil {
-		return fmt.Errorf("%w: %w", ErrPoisoned, err)
+		// Whose edit failed is about to. That a store is poisoned is said to
+		// nobody before it is: he might see the next write accepted.
+		db.log.Poison(err)
 	}
-	return nil
+	return db.log.Err()
 }
 
 // files says how segments are made.

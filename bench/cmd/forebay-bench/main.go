@@ -14,6 +14,7 @@ import (
 
 	"github.com/forebaydb/forebay/bench/disk"
 	"github.com/forebaydb/forebay/bench/policy"
+	"github.com/forebaydb/forebay/bench/report"
 	"github.com/forebaydb/forebay/bench/workload"
 )
 
@@ -48,6 +49,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(workload.Commands()...)
+	root.AddCommand(report.Command())
 	root.AddCommand(disk.Command(), policy.Command())
 	return root
 }

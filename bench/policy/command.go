@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/forebaydb/forebay/bench/machine"
 )
@@ -21,9 +22,10 @@ type command struct {
 	full       bool
 	json       bool
 	benchstat  bool
-	plots      string
+	plots, doc string
 	count      int
 	timeline   time.Duration
+	line       string // how it was called
 	out, trace io.Writer
 }
 
@@ -53,6 +55,12 @@ Cells run on the store; those that compare mechanisms on the log alone (--on).`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.out, c.trace = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			c.line = "forebay bench fsync"
+			cmd.Flags().Visit(func(f *pflag.Flag) {
+				if f.Name != "dir" && f.Name != "doc" && f.Name != "plots" { // where, not what
+					c.line += fmt.Sprintf(" --%s %s", f.Name, f.Value)
+				}
+			})
 			return c.run(cmd.Context())
 		},
 	}
@@ -76,6 +84,7 @@ Cells run on the store; those that compare mechanisms on the log alone (--on).`,
 	f.BoolVar(&c.json, "json", false, "print JSON lines")
 	f.BoolVar(&c.benchstat, "benchstat", false, "print lines for benchstat")
 	f.StringVar(&c.plots, "plots", "", "draw plots, as SVG and PNG, into `DIR`")
+	f.StringVar(&c.doc, "doc", "", "put tables of the results into a document, as docs/fsync.md has them")
 	cmd.MarkFlagsMutuallyExclusive("json", "benchstat")
 	cmd.MarkFlagsMutuallyExclusive("full", "quick")
 	return cmd
@@ -168,6 +177,11 @@ func (c *command) run(ctx context.Context) error {
 			return err
 		}
 		fmt.Fprintf(c.trace, "plots in %s: %s\n", c.plots, strings.Join(names, ", "))
+	}
+	if c.doc != "" {
+		if err := document(c.doc, c.line, &m, sections, results); err != nil {
+			return err
+		}
 	}
 	if broken > 0 {
 		return fmt.Errorf("%d cells lost what they may not", broken)

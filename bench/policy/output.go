@@ -96,20 +96,25 @@ func sample(c *Cell) *Result {
 	return &Result{On: c.On, Policy: c.Policy.Name, Level: c.Level, Writers: c.Writers, Value: c.Value, Mechanism: c.Mechanism, Files: c.files()}
 }
 
-func (o *textOutput) section(s *Section) error {
-	o.axes = nil
-	var same []string
+// axes returns the axes that vary in a section, and what the others are.
+func (s *Section) axes() (vary []axis, same []string) {
 	for _, a := range allAxes {
 		first, varies := a.of(sample(&s.Cells[0])), false
 		for i := range s.Cells {
 			varies = varies || a.of(sample(&s.Cells[i])) != first
 		}
 		if varies {
-			o.axes = append(o.axes, a)
+			vary = append(vary, a)
 		} else {
 			same = append(same, a.name+" "+first)
 		}
 	}
+	return vary, same
+}
+
+func (o *textOutput) section(s *Section) error {
+	var same []string
+	o.axes, same = s.axes()
 	var top, head strings.Builder
 	for _, a := range o.axes {
 		fmt.Fprintf(&top, "%-*s ", a.width, "")

@@ -147,7 +147,7 @@ func plotLoss(rs []Result) *plots.Page {
 		return nil
 	}
 	p := plots.New()
-	none := lo / 6
+	none := lo / 12
 	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
 	p.X.Min, p.X.Max = none/1.6, hi*2
 	p.Y.Min, p.Y.Max = plots.Around(bottom, top, .25)

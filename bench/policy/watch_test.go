@@ -236,3 +236,32 @@ func TestText(t *testing.T) {
 	}
 	require.Len(t, widths, 1, "columns stand below each other:\n%s", out)
 }
+
+func TestDocument(t *testing.T) {
+	file := t.TempDir() + "/d.md"
+	require.NoError(t, os.WriteFile(file, []byte("# A\n\n"+documentBegin+"old\n"+documentEnd+"\n## B\n"), 0o600))
+	out, _ := runCommand(t, append(tiny, "--doc", file)...)
+	require.NotEmpty(t, out)
+	b, err := os.ReadFile(file)
+	require.NoError(t, err)
+	doc := string(b)
+	require.True(t, strings.HasPrefix(doc, "# A\n\n"+documentBegin), doc)
+	require.True(t, strings.HasSuffix(doc, documentEnd+"\n## B\n"), doc)
+	require.NotContains(t, doc, "old\n")
+	require.Contains(t, doc, "\nforebay bench fsync --count 2 ")
+	require.Contains(t, doc, "### Chosen cells\n")
+	cells := -1
+	for line := range strings.Lines(doc) {
+		if strings.HasPrefix(line, "|") {
+			if n := strings.Count(line, "|"); cells < 0 {
+				cells = n
+			} else {
+				require.Equal(t, cells, n, line)
+			}
+		}
+	}
+	require.Equal(t, 2+4, strings.Count(doc, "\n|"), "a head, a rule, and the medians of four cells")
+	require.ErrorContains(t, document(t.TempDir()+"/none", "", nil, nil, nil), "no such file")
+	require.NoError(t, os.WriteFile(file, []byte("x"), 0o600))
+	require.ErrorContains(t, document(file, "", nil, nil, nil), "has no place for results")
+}

@@ -47,7 +47,7 @@ func (db *DB) shape() compaction.Options {
 
 // compactSoon starts a goroutine for each compaction that is worth while.
 func (db *DB) compactSoon() {
-	if v := db.view.Load(); len(v.zero) == 0 && len(v.levels) == 0 {
+	if v := db.view.Load(); db.opening.Load() || len(v.zero) == 0 && len(v.levels) == 0 {
 		return
 	}
 	c := &db.compact

@@ -12,7 +12,6 @@ import (
 
 	"github.com/forebaydb/forebay/commit"
 	"github.com/forebaydb/forebay/compaction"
-	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/keyspace"
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/memtable"
@@ -56,6 +55,7 @@ type DB struct {
 	spaces  spaces
 	space   *Keyspace // the default one
 	shut    atomic.Bool
+	opening atomic.Bool // nothing is compacted
 
 	checkMu sync.Mutex
 	compact compactor
@@ -108,10 +108,20 @@ func Open(dir string, opts *Options) (*DB, error) {
 	if err := db.lock(); err != nil {
 		return nil, err
 	}
+	db.opening.Store(true)
 	if err := db.recover(); err != nil {
 		db.unlock()
 		db.events.end()
 		return nil, fmt.Errorf("forebay: open %s: %w", db.dir, err)
+	}
+	err = db.settleLog()
+	db.opening.Store(false)
+	if err != nil {
+		db.refuse()
+		return nil, fmt.Errorf("forebay: open %s: %w", db.dir, errors.Join(err, db.close()))
+	}
+	if !db.readOnly {
+		db.compactSoon()
 	}
 	return db, nil
 }
@@ -159,13 +169,8 @@ func (db *DB) recover() error {
 	if db.opts.OnEvent != nil {
 		db.cfg.Log.OnSlowSync = db.slowSync
 	}
-	db.cfg.Apply = func(lsn base.LSN, rec []byte) error {
-		if err := db.apply(lsn, rec); err != nil {
-			return err
-		}
-		db.maybeFreeze(lsn)
-		return nil
-	}
+	replay := &replayer{db: db, whole: db.readOnly}
+	db.cfg.Size, db.cfg.Apply = replay.size, replay.apply
 	open := recovery.Open
 	if db.readOnly {
 		open = recovery.OpenReadOnly
@@ -182,9 +187,6 @@ func (db *DB) recover() error {
 	}
 	db.ctx, db.stop = context.WithCancel(context.Background())
 	db.populate(store)
-	if !db.readOnly {
-		db.compactSoon()
-	}
 	return nil
 }
 

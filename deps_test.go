@@ -44,7 +44,7 @@ var rooms = []room{
 	{dir: "check", imports: []string{"compaction", "internal/base", "internal/batch", "internal/editlog", "internal/merge", "internal/rangedel", "manifest", "memtable", "segment", "vfs", "wal", "wal/frame"}},
 	{dir: "commit", imports: []string{"internal/base", "internal/batch", "wal"}},
 	{dir: "recovery", imports: []string{"compaction", "internal/base", "manifest", "segment", "vfs", "wal"}},
-	{dir: "checkpoint", imports: []string{"compaction", "internal/base", "internal/merge", "manifest", "memtable", "segment", "vfs"}},
+	{dir: "checkpoint", imports: []string{"compaction", "internal/base", "internal/merge", "internal/rangedel", "manifest", "segment", "vfs"}},
 	{dir: "compaction", imports: []string{"internal/base", "internal/merge", "internal/rangedel", "manifest", "segment", "vfs"}},
 	{dir: "manifest", imports: []string{"internal/base", "internal/editlog", "vfs", "wal/frame"}},
 	{dir: "segment", imports: []string{"internal/base", "internal/cache", "internal/rangedel", "vfs"}, outside: []string{modXXHash, modCompress}},

@@ -42,5 +42,6 @@
 // An open: lock (DB.lock) → manifest.Load → the segments
 // (recovery.Store.openSegments) → the log (wal.Open): scan (wal.scan.walk),
 // verdict (wal.scan.judge), copy forward what no proof covers
-// (wal.Log.copyForward) → ready (DB.populate).
+// (wal.Log.copyForward) → ready (DB.populate) → if the log is larger than a memtable,
+// settle it (DB.settleLog).
 package forebay

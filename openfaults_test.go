@@ -149,6 +149,11 @@ func TestReplayIsBounded(t *testing.T) {
 		n := opened(full, o)
 		t.Logf("%d MiB to replay: an open allocates %.1f MiB", size>>20, float64(n)/(1<<20))
 		require.Less(t, n, int64(2*size)+16<<20)
+		less := o
+		less.MemtableSize, less.MemoryLimit = 1<<20, 8<<20
+		n = opened(full.Snapshot(), less)
+		t.Logf("%d MiB to replay, a memtable of 1 MiB: an open allocates %.1f MiB", size>>20, float64(n)/(1<<20))
+		require.Less(t, n, int64(size/2+16<<20))
 		o.ReadOnly = true
 		n = opened(full, o)
 		t.Logf("%d MiB to replay: a read-only open allocates %.1f MiB", size>>20, float64(n)/(1<<20))

@@ -105,7 +105,7 @@ type Options struct {
 	MemoryLimit int64
 	// MemtableSize is the size in bytes at which a memtable is frozen and
 	// settled into a segment; default a quarter of MemoryLimit, at most 64 MiB.
-	// Up to three of them are in memory.
+	// Up to three of them are in memory. An open settles a log that is larger than one.
 	MemtableSize int64
 	// Compression of log and segments.
 	Compression Compression

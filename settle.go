@@ -208,31 +208,38 @@ func (db *DB) settleOne(ctx context.Context) error {
 }
 
 func (db *DB) settleTable(ctx context.Context, old *frozen) error {
+	return db.settleFrom(ctx, old.table, old.high, func(v *view) { v.frozen = v.frozen[: len(v.frozen)-1 : len(v.frozen)-1] })
+}
+
+// settleFrom settles a table, of which all commits through high are, or are in what
+// was settled before it, and which leaves the view in which it is.
+func (db *DB) settleFrom(ctx context.Context, from checkpoint.Table, high base.LSN, leave func(v *view)) error {
 	start := time.Now()
 	db.pacer.Settling(start)
 	cfg := &checkpoint.Config{
 		FS: db.opts.FS, Dir: db.dir, Manifest: db.man, Writer: db.opts.writer(), Reader: db.cfg.Segment, Sync: db.syncThrough,
 	}
 	cfg.Snapshots, cfg.Above = db.readers.keep(db.pipe.Visible)
-	r, listed, err := checkpoint.Settle(ctx, cfg, old.table, old.high)
+	r, listed, err := checkpoint.Settle(ctx, cfg, from, high)
 	if err != nil {
 		db.pacer.Settled(0, 0, time.Now())
 		return err
 	}
 	db.mu.Lock()
 	db.install(func(v *view) {
-		v.frozen, v.settled = v.frozen[:len(v.frozen)-1:len(v.frozen)-1], old.high
+		leave(v)
+		v.settled = high
 		if r != nil {
 			v.place(&table{meta: listed, file: &segmentFile{r: r}})
 		}
 	})
 	db.attempted(nil)
-	db.pacer.Settled(old.table.Bytes(), int64(listed.Size), time.Now())
+	db.pacer.Settled(from.Bytes(), int64(listed.Size), time.Now())
 	db.backlog()
 	db.mu.Unlock()
 	db.count.checkpoints.Add(1)
 	db.count.settled.Add(int64(listed.Size))
-	db.event(Event{Kind: EventCheckpoint, LSN: old.high, Bytes: int64(listed.Size), Duration: time.Since(start)})
+	db.event(Event{Kind: EventCheckpoint, LSN: high, Bytes: int64(listed.Size), Duration: time.Since(start)})
 	db.compactSoon()
 	return nil
 }

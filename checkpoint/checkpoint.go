@@ -18,8 +18,8 @@ import (
 	"github.com/forebaydb/forebay/compaction"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/merge"
+	"github.com/forebaydb/forebay/internal/rangedel"
 	"github.com/forebaydb/forebay/manifest"
-	"github.com/forebaydb/forebay/memtable"
 	"github.com/forebaydb/forebay/segment"
 	"github.com/forebaydb/forebay/vfs"
 )
@@ -41,6 +41,13 @@ type Config struct {
 	Reader segment.Options
 }
 
+// Table is what is settled: a frozen memtable, or a sorted Run.
+type Table interface {
+	NewIter() base.Iterator
+	RangeDeletes() *rangedel.Set
+	Bytes() int64
+}
+
 // Settle settles a table that nobody writes to any more, whose highest LSN is
 // at most high, with nothing between its LSNs and high in any other table, and
 // nothing below them outside of the segments that the manifest lists. It returns
@@ -49,7 +56,7 @@ type Config struct {
 // moved. Compactions may run at the same time. After an error nothing has
 // changed, unless it is the manifest's: then, as after every error of a
 // manifest, nothing can be settled until the store is opened again.
-func Settle(ctx context.Context, cfg *Config, table *memtable.Table, high base.LSN) (*segment.Reader, manifest.Segment, error) {
+func Settle(ctx context.Context, cfg *Config, table Table, high base.LSN) (*segment.Reader, manifest.Segment, error) {
 	none := manifest.Segment{}
 	if err := cfg.Manifest.Err(); err != nil {
 		return nil, none, fmt.Errorf("checkpoint: %w", err)
@@ -83,7 +90,7 @@ func Settle(ctx context.Context, cfg *Config, table *memtable.Table, high base.L
 
 // settle makes the segment, or none, and opens it: what cannot be opened must
 // not be listed.
-func settle(ctx context.Context, cfg *Config, table *memtable.Table, out *compaction.Output) ([]manifest.Segment, []*segment.Reader, error) {
+func settle(ctx context.Context, cfg *Config, table Table, out *compaction.Output) ([]manifest.Segment, []*segment.Reader, error) {
 	if err := write(ctx, cfg, table, out); err != nil {
 		out.Abort()
 		return nil, nil, err
@@ -93,7 +100,7 @@ func settle(ctx context.Context, cfg *Config, table *memtable.Table, out *compac
 
 // write writes what remains of the table. The manifest lists all that is older;
 // a compaction that replaces some of it meanwhile adds no key to it.
-func write(ctx context.Context, cfg *Config, table *memtable.Table, out *compaction.Output) error {
+func write(ctx context.Context, cfg *Config, table Table, out *compaction.Output) error {
 	below := compaction.NewBelow(cfg.Manifest.State().Segments)
 	keep := below.Keep(merge.Keep{Snapshots: cfg.Snapshots, Above: cfg.Above})
 	dels := table.RangeDeletes()

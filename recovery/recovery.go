@@ -37,8 +37,12 @@ type Config struct {
 	SegmentName  func(n uint64) string
 	ParseSegment func(name string) (uint64, bool)
 	// Apply is called for each record that is not settled in segments, in LSN
-	// order; record is valid during the call.
+	// order; record is valid during the call. With ErrLeft it leaves the record,
+	// and all behind it, in the log: it looks at them, and does not take them.
 	Apply func(lsn base.LSN, record []byte) error
+	// Size, if not nil, is called before Apply: at least so many bytes of log files
+	// hold the records.
+	Size func(bytes int64)
 	// Rand gives store ids and salts.
 	Rand io.Reader
 }
@@ -54,6 +58,8 @@ type Report struct {
 	// handed to Apply.
 	Replayed      uint64
 	ReplayedBytes int64
+	// Left is the first LSN that Apply has left in the log, 0 if it has taken all.
+	Left base.LSN
 	// Segments is the number of live segments.
 	Segments int
 	// Removed names files that nothing named and that were removed.
@@ -61,6 +67,9 @@ type Report struct {
 	// Duration of the open.
 	Duration time.Duration
 }
+
+// ErrLeft is what Config.Apply returns for a record that it leaves in the log.
+var ErrLeft = errors.New("recovery: left in the log")
 
 // Store is an opened store.
 type Store struct {
@@ -195,6 +204,7 @@ func (s *Store) logOptions(cfg *Config) (wal.Options, stray, error) {
 		return opts, by, err
 	}
 	opts.Proven = max(opts.Proven, by.last)
+	opts.OnSize = cfg.Size
 	opts.OnRecord = func(lsn wal.LSN, _ uint64, rec []byte) error {
 		if lsn < from {
 			return nil
@@ -204,7 +214,14 @@ func (s *Store) logOptions(cfg *Config) (wal.Options, stray, error) {
 		if cfg.Apply == nil {
 			return nil
 		}
-		if err := cfg.Apply(lsn, rec); err != nil {
+		err := cfg.Apply(lsn, rec)
+		if err == ErrLeft {
+			if s.Report.Left == 0 {
+				s.Report.Left = lsn
+			}
+			return nil
+		}
+		if err != nil {
 			return &base.CorruptionError{File: cfg.LogDir, Offset: -1, Reason: fmt.Sprintf("log record %d verifies and is no batch", lsn), Err: err}
 		}
 		return nil

@@ -233,3 +233,47 @@ func TestDamageIsFoundBeforeTheManifestIsWritten(t *testing.T) {
 	require.Equal(t, uint64(7), s.Manifest.State().LastSegment)
 	closeAll(t, s)
 }
+
+// TestApplyLeavesRecordsInTheLog: the report says where those begin that were left;
+// all are seen, and the log has them. How large it is at least is said first.
+func TestApplyLeavesRecordsInTheLog(t *testing.T) {
+	mem := made(t)
+	var got []string
+	cfg := config(mem, &got)
+	cfg.Log.FileSize = 64 << 10
+	s, err := Open(cfg)
+	require.NoError(t, err)
+	write(t, s, "a", "b", string(make([]byte, 50<<10)), "d", string(make([]byte, 50<<10)))
+	killed := mem.Snapshot()
+	closeAll(t, s)
+	for _, read := range ways {
+		size, seen := int64(-1), 0
+		cfg := config(killed.Snapshot(), &got)
+		cfg.Size = func(bytes int64) { size = bytes }
+		cfg.Apply = func(lsn base.LSN, _ []byte) error {
+			require.NotEqual(t, int64(-1), size)
+			if seen++; lsn < 3 {
+				return nil
+			}
+			return ErrLeft
+		}
+		require.NoError(t, read(cfg))
+		require.Equal(t, int64(64<<10), size)
+		require.Equal(t, 5, seen)
+	}
+	cfg = config(killed, &got)
+	cfg.Apply = func(lsn base.LSN, _ []byte) error {
+		if lsn < 3 {
+			return nil
+		}
+		return ErrLeft
+	}
+	s, err = Open(cfg)
+	require.NoError(t, err)
+	require.Equal(t, base.LSN(3), s.Report.Left)
+	require.Equal(t, uint64(5), s.Report.Replayed)
+	var left []base.LSN
+	require.NoError(t, s.Log.Replay(s.Report.Left, func(lsn base.LSN, _ []byte) error { left = append(left, lsn); return nil }))
+	require.Equal(t, []base.LSN{3, 4, 5}, left)
+	closeAll(t, s)
+}

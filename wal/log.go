@@ -182,7 +182,7 @@ func Inspect(dir string, opts *Options) (Recovery, error) {
 }
 
 func newScan(fsys vfs.FS, dir string, cat Catalog, o *Options) *scan {
-	return &scan{fsys: fsys, dir: dir, state: cat.LogState(), store: cat.StoreID(), proven: o.Proven, each: o.OnRecord}
+	return &scan{fsys: fsys, dir: dir, state: cat.LogState(), store: cat.StoreID(), proven: o.Proven, size: o.OnSize, each: o.OnRecord}
 }
 
 // recover scans the log, makes durable what it shows, and readies l.

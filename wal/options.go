@@ -256,6 +256,9 @@ type Options struct {
 	// OnRecord is called for each record above the floor while the log opens,
 	// in LSN order. rec is valid during the call; an error ends the open.
 	OnRecord func(lsn LSN, keep uint64, rec []byte) error
+	// OnSize is called once while the log opens, before OnRecord is: at least so
+	// many bytes of log files hold the records above the floor.
+	OnSize func(bytes int64)
 	// BeforeChange is called once an open has found the log in order and before
 	// it changes anything; an error ends the open. The owner of a Catalog makes
 	// durable there what its catalog says: nothing that is damaged was changed.

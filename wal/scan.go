@@ -131,6 +131,7 @@ type scan struct {
 	state  State
 	store  [16]byte
 	proven LSN
+	size   func(bytes int64)
 	each   func(lsn LSN, keep uint64, rec []byte) error
 
 	files []*listed
@@ -164,6 +165,9 @@ func (s *scan) run() error {
 	}
 	if err := s.copies(); err != nil {
 		return err
+	}
+	if s.size != nil {
+		s.size(s.full())
 	}
 	s.pos = s.state.Floor
 	s.durable = max(s.proven, s.pos.LSN)
@@ -242,6 +246,18 @@ func (s *scan) open() error {
 		}
 	}
 	return nil
+}
+
+// full sums the sizes of the files above the floor that others follow: they were
+// left because they were full.
+func (s *scan) full() (bytes int64) {
+	last := int64(0)
+	for _, l := range s.files {
+		if l.link != nil {
+			bytes, last = bytes+last, l.size
+		}
+	}
+	return bytes
 }
 
 // copied returns how far a retained file holds copies, and of which epoch: the

@@ -172,7 +172,7 @@ func (m *measured) promise(c *Cell, r *Result) {
 			r.Broken = fmt.Sprintf("a power cut lost %d durable writes", r.PowerCut.Records[2])
 		}
 	case c.Policy.Interval > 0:
-		r.Promise = fmt.Sprintf("what is older than %v and one sync is not lost", c.Policy.Interval)
+		r.Promise = fmt.Sprintf("what is older than %v, and than the sync, the write or the new file that the log was busy with, is not lost", c.Policy.Interval)
 	case c.Policy.Bytes > 0:
 		r.Promise = fmt.Sprintf("at most %s and one group are lost", size(c.Policy.Bytes))
 	default:

@@ -209,6 +209,12 @@ type blockIter struct {
 
 	// Going backwards: the entries of one interval up to the present one.
 	back []entryHead
+
+	// Of the last run: where its entries are, the keys that are not in the block
+	// in one piece, and its direction.
+	places   []int
+	keys     []byte
+	runsBack bool
 }
 
 // init points the iterator at a payload and keeps its buffers.
@@ -262,7 +268,7 @@ func (b *blockIter) take(n int, h *entryHead) bool {
 	own := b.data[h.key:h.val]
 	switch {
 	case n%restartEvery == 0:
-		if r := n / restartEvery; h.shared != 0 || r >= b.numRestarts() || b.restart(r) != h.off {
+		if !b.restartsAt(n, h) {
 			return b.fail()
 		}
 		b.whole, b.same = own, len(own)

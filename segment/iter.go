@@ -14,7 +14,10 @@ type iter struct {
 	err   error
 }
 
-var _ base.Iterator = (*iter)(nil)
+var (
+	_ base.Iterator = (*iter)(nil)
+	_ base.Runner   = (*iter)(nil)
+)
 
 // First implements base.Iterator.
 func (it *iter) First() bool {

@@ -232,3 +232,47 @@ func TestManyReadersAtOnce(t *testing.T) {
 	require.NoError(t, r.Close())
 	require.Zero(t, r.cache.Bytes())
 }
+
+// TestRuns: a run shows what as many moves would, and Advance leads there.
+func TestRuns(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for range 20 {
+		vs := randomVersions(rng, 1+rng.IntN(400))
+		b, _ := build(t, testID, WriterOptions{BlockSize: 256 << rng.IntN(5)}, vs)
+		r, err := openBytes(b, Options{})
+		require.NoError(t, err)
+		it := r.NewIter().(*iter)
+		at := rng.IntN(len(vs))
+		require.True(t, it.SeekGE([]byte(vs[at].key), vs[at].lsn))
+		var run []base.Version
+		for range 200 {
+			back := rng.IntN(2) == 0
+			run = it.Run(run, 1+rng.IntN(80), back)
+			require.NotEmpty(t, run)
+			step := 1
+			if back {
+				step = -1
+			}
+			for i, e := range run {
+				require.Equal(t, vs[at+i*step], version{string(e.Key), e.LSN, e.Kind, string(e.Value)})
+			}
+			n := rng.IntN(len(run))
+			it.Advance(n)
+			at += n * step
+			require.Equal(t, vs[at], read(it))
+			// The moves go on from there, to the next block as well.
+			if next := at + 1; next < len(vs) && rng.IntN(2) == 0 {
+				at = next
+				require.True(t, it.Next())
+			} else if at > 0 {
+				at--
+				require.True(t, it.Prev())
+			}
+			require.Equal(t, vs[at], read(it))
+		}
+		require.NoError(t, it.Close())
+		require.NoError(t, r.Close())
+	}
+}

@@ -120,6 +120,26 @@ type Iterator interface {
 	Close() error
 }
 
+// Version is one version of a key.
+type Version struct {
+	Key, Value []byte
+	LSN        LSN
+	Kind       Kind
+}
+
+// Runner is what an Iterator may be that shows many versions at once: to ask for
+// each costs more than to decode it.
+type Runner interface {
+	// Run returns versions from that on which the iterator stands, first it
+	// itself, in the direction of Next, or of Prev with back; at most most, and
+	// as few as it likes. It does not move. dst is memory that may be used; the
+	// bytes are valid as long as Key and Value.
+	Run(dst []Version, most int, back bool) []Version
+	// Advance moves to version n of the last Run, as so many Nexts or Prevs
+	// would. Between them the iterator was not moved.
+	Advance(n int)
+}
+
 // CorruptionError says that stored bytes which must be intact are not, and
 // where. Nothing is served from the damaged place and no file was changed.
 type CorruptionError struct {

@@ -100,6 +100,17 @@ func (c *concat) SeekLT(key []byte, lsn base.LSN) bool {
 func (c *concat) Next() bool { return c.forward(c.it.Next()) }
 func (c *concat) Prev() bool { return c.backward(c.it.Prev()) }
 
+// Run implements base.Runner, for sources that do. A run ends with its source.
+func (c *concat) Run(dst []base.Version, most int, back bool) []base.Version {
+	if r, ok := c.it.(base.Runner); ok && c.valid {
+		return r.Run(dst, most, back)
+	}
+	return dst[:0]
+}
+
+// Advance implements base.Runner.
+func (c *concat) Advance(n int) { c.it.(base.Runner).Advance(n) }
+
 func (c *concat) start() { c.valid, c.err = false, nil }
 
 // forward goes on to the next sources while one has ended; ok is what the move

@@ -21,6 +21,7 @@ package merge
 
 import (
 	"errors"
+	"sort"
 
 	"github.com/forebaydb/forebay/internal/base"
 )
@@ -237,6 +238,38 @@ func (m *merger) before(a, b *source) bool {
 		return a.rank < b.rank
 	}
 	return (c < 0) != m.reverse
+}
+
+// Run implements base.Runner: the versions of the source on the top that come
+// before all others.
+func (m *merger) Run(dst []base.Version, most int, back bool) []base.Version {
+	dst = dst[:0]
+	if !m.Valid() || back != m.reverse {
+		return dst
+	}
+	r, ok := m.heap[0].it.(base.Runner)
+	if !ok {
+		return dst
+	}
+	dst = r.Run(dst, most, back)
+	if len(m.heap) == 1 {
+		return dst
+	}
+	next := m.heap[1]
+	if len(m.heap) > 2 && m.before(m.heap[2], next) {
+		next = m.heap[2]
+	}
+	return dst[:sort.Search(len(dst), func(i int) bool {
+		c := base.Compare(dst[i].Key, dst[i].LSN, next.key, next.lsn)
+		return c == 0 || (c < 0) == back
+	})]
+}
+
+// Advance implements base.Runner.
+func (m *merger) Advance(n int) {
+	s := m.heap[0]
+	s.it.(base.Runner).Advance(n)
+	s.key, s.lsn = s.it.Key(), s.it.LSN()
 }
 
 func (m *merger) Valid() bool     { return len(m.heap) > 0 }

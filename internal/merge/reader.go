@@ -46,7 +46,7 @@ type belowSkipperBack interface {
 // shows it. The result owns their iterators: Close closes them. lo and hi are
 // kept, not copied, and must not change.
 func NewReader(sources []Source, lsn base.LSN, lo, hi []byte) *Visible {
-	v := &Visible{it: uncovered(sources, lsn, lo, hi), lsn: lsn, from: lsn, lo: lo, hi: hi}
+	v := newVisible(uncovered(sources, lsn, lo, hi), lsn, lo, hi)
 	for _, s := range sources {
 		if s.MaxLSN >= base.OwnLSN {
 			// Own versions stand before those at lsn.

@@ -130,6 +130,50 @@ func (s *sliceIter) Close() error {
 	return nil
 }
 
+// runIter is a sliceIter that shows runs, as long as it likes.
+type runIter struct {
+	*sliceIter
+	rng  *rand.Rand
+	lent []base.Version
+	back bool
+}
+
+func (r *runIter) Run(dst []base.Version, most int, back bool) []base.Version {
+	dst, r.back = dst[:0], back
+	n := r.rng.IntN(most + 1)
+	for i := r.pos; len(dst) < n && i >= 0 && i < len(r.vs); {
+		v := r.vs[i]
+		dst = append(dst, base.Version{Key: []byte(v.key), Value: []byte(v.value), LSN: v.lsn, Kind: v.kind})
+		if back {
+			i--
+		} else {
+			i++
+		}
+	}
+	r.lent = append(r.lent[:0], dst...)
+	return dst
+}
+
+func (r *runIter) Advance(n int) {
+	if n >= len(r.lent) {
+		panic("Advance beyond the run")
+	}
+	if r.back {
+		n = -n
+	}
+	f := r.fuse
+	r.fuse = &fuse{-1} // what was shown does not fail any more
+	r.stand(r.pos + n)
+	r.fuse = f
+	for _, v := range r.lent {
+		for _, b := range [][]byte{v.Key, v.Value} {
+			for i := range b {
+				b[i] = 0xee
+			}
+		}
+	}
+}
+
 // spread makes random versions, spreads them over k sources, some in two of
 // them, and returns all of them in order with the sources.
 func spread(rng *rand.Rand, n, keys, k int, f *fuse) ([]ver, []base.Iterator) {
@@ -152,7 +196,10 @@ func spread(rng *rand.Rand, n, keys, k int, f *fuse) ([]ver, []base.Iterator) {
 	}
 	iters := make([]base.Iterator, k)
 	for i := range parts {
-		iters[i] = newSliceIter(sorted(parts[i]), f)
+		it := newSliceIter(sorted(parts[i]), f)
+		if iters[i] = it; rng.IntN(2) == 0 {
+			iters[i] = &runIter{sliceIter: it, rng: rng}
+		}
 	}
 	return sorted(all), iters
 }

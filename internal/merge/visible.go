@@ -38,7 +38,9 @@ type Visible struct {
 	value   []byte
 	version base.LSN
 	passed  []byte // forward: a key whose remaining versions are passed over
-	skipped int    // forward: versions that were not shown since it was placed
+	skipped int    // forward: versions that were not shown when it was placed
+
+	runs runs
 }
 
 // NewVisible returns an iterator over what a reader at lsn sees of it, within
@@ -47,7 +49,13 @@ type Visible struct {
 // some, NewReader is to be used. It owns it: Close closes it. lo and hi are
 // kept, not copied, and must not change.
 func NewVisible(it base.Iterator, lsn base.LSN, lo, hi []byte) *Visible {
-	return &Visible{it: it, lsn: lsn, from: lsn, lo: lo, hi: hi}
+	return newVisible(it, lsn, lo, hi)
+}
+
+func newVisible(it base.Iterator, lsn base.LSN, lo, hi []byte) *Visible {
+	v := &Visible{it: it, lsn: lsn, from: lsn, lo: lo, hi: hi}
+	v.runs.from, _ = it.(base.Runner)
+	return v
 }
 
 // First moves to the first key and says whether there is one. A false result
@@ -92,8 +100,15 @@ func (v *Visible) SeekLT(key []byte) bool {
 
 // Next moves to the next key. It is false if the iterator stood nowhere.
 func (v *Visible) Next() bool {
-	if !v.valid {
+	switch {
+	case v.runs.next(false):
+		return true
+	case !v.valid:
 		return false
+	}
+	v.leaveRun()
+	if !v.reverse && v.takeRun() {
+		return true
 	}
 	v.valid = false
 	if v.reverse {
@@ -107,8 +122,15 @@ func (v *Visible) Next() bool {
 
 // Prev moves to the key before. It is false if the iterator stood nowhere.
 func (v *Visible) Prev() bool {
-	if !v.valid {
+	switch {
+	case v.runs.next(true):
+		return true
+	case !v.valid:
 		return false
+	}
+	v.leaveRun()
+	if v.reverse && v.takeRun() {
+		return true
 	}
 	v.valid = false
 	if !v.reverse {
@@ -121,10 +143,11 @@ func (v *Visible) Prev() bool {
 
 func (v *Visible) start(reverse bool) {
 	v.reverse, v.valid, v.err, v.skipped = reverse, false, nil, 0
+	v.runs.start()
 }
 
-// Skipped returns how many versions a forward walk has passed without showing
-// them since it was last placed.
+// Skipped returns how many versions a forward walk passed without showing them
+// when it was placed, and as long as it was not moved.
 func (v *Visible) Skipped() int { return v.skipped }
 
 // end says that the walk is over, because it ended or because it failed.
@@ -281,6 +304,9 @@ func (v *Visible) Valid() bool { return v.valid }
 // longer than Close, and must not be changed; they are called only while
 // Valid.
 func (v *Visible) Key() []byte {
+	if v.runs.cur != nil {
+		return v.runs.cur.Key
+	}
 	if v.reverse {
 		return v.key
 	}
@@ -289,6 +315,9 @@ func (v *Visible) Key() []byte {
 
 // Value returns the value; see Key.
 func (v *Visible) Value() []byte {
+	if v.runs.cur != nil {
+		return v.runs.cur.Value
+	}
 	if v.reverse {
 		return v.value
 	}
@@ -297,6 +326,9 @@ func (v *Visible) Value() []byte {
 
 // LSN returns the LSN of the version that is shown.
 func (v *Visible) LSN() base.LSN {
+	if v.runs.cur != nil {
+		return v.runs.cur.LSN
+	}
 	if v.reverse {
 		return v.version
 	}
@@ -310,5 +342,6 @@ func (v *Visible) Err() error { return v.err }
 // Close closes the iterator below and returns its error.
 func (v *Visible) Close() error {
 	v.valid = false
+	v.runs.start()
 	return v.it.Close()
 }

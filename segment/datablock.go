@@ -448,7 +448,10 @@ func (b *blockIter) fill(r, most int) bool {
 		}
 		if b.back = append(b.back, h); len(b.back) == most || h.end >= end {
 			b.n = r*restartEvery + len(b.back)
-			return len(b.back) < restartEvery || h.end >= end || b.fail()
+			if len(b.back) == restartEvery && h.end < end {
+				return b.fail() // the next restart point would have come by now
+			}
+			return true
 		}
 	}
 	return b.fail()

@@ -88,9 +88,6 @@ func (d *directory) make(payload []byte) bool {
 	tags := make([]byte, 0, room/3)
 	places := make([]uint16, 0, room/3)
 	for ok := b.first(); ok; ok = b.nextEntry() {
-		if len(tags) == cap(tags) {
-			return false
-		}
 		tags = append(tags, tagOf(xxhash.Sum64(b.key)))
 		places = append(places, uint16(b.off))
 	}

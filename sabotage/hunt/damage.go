@@ -251,17 +251,19 @@ func (im *image) hurt(ctx context.Context, stride int) string {
 		b := m.Bytes(p)
 		segment, sectors := strings.HasSuffix(name, ".seg"), false
 		try := func(how string, change func(*vfs.Mem) error) string {
-			step("damaged")
-			disk := m.Snapshot()
-			must(change(disk))
-			whole := ""
-			if segment && im.closed {
-				whole = p
-			}
-			if what := im.damage(disk, whole, sectors && strings.HasSuffix(name, ".log")); what != "" {
-				return fmt.Sprintf("%s, %s: %s", name, how, what)
-			}
-			return ""
+			return surely(func() string {
+				step("damaged")
+				disk := m.Snapshot()
+				must(change(disk))
+				whole := ""
+				if segment && im.closed {
+					whole = p
+				}
+				if what := im.damage(disk, whole, sectors && strings.HasSuffix(name, ".log")); what != "" {
+					return fmt.Sprintf("%s, %s: %s", name, how, what)
+				}
+				return ""
+			})
 		}
 		set := func(to []byte) func(*vfs.Mem) error {
 			return func(d *vfs.Mem) error { return d.SetBytes(p, to) }
@@ -362,13 +364,13 @@ func live(ctx context.Context) string {
 				p := path.Join(im.w.dir, name)
 				b := im.w.mem.Bytes(p)
 				if strings.HasSuffix(name, ".seg") {
-					if what := im.cutLive(p, len(b)/2); what != "" {
+					if what := surely(func() string { return im.cutLive(p, len(b)/2) }); what != "" {
 						return fmt.Sprintf("%s: %s is cut while the store is open: %s", im.name, name, what)
 					}
 				}
 				for i := 0; i < used(b)*8 && ctx.Err() == nil; i += 37 {
 					step("live")
-					if what := im.hurtLive(name, i); what != "" {
+					if what := surely(func() string { return im.hurtLive(name, i) }); what != "" {
 						return fmt.Sprintf("%s: %s, bit %d of byte %d, while the store is open: %s", im.name, name, i%8, i/8, what)
 					}
 				}

@@ -340,32 +340,26 @@ func records(name string, b []byte, ps []place, put putter) {
 
 // edits are edits of a manifest with one thing wrong.
 func edits() (out [][]byte) {
-	numbers := func(vs ...uint64) (b []byte) {
-		for _, v := range vs {
-			b = binary.AppendUvarint(b, v)
-		}
-		return b
-	}
 	field := func(tag byte, p []byte) []byte {
 		return append(binary.AppendUvarint([]byte{tag}, uint64(len(p))), p...)
 	}
-	over := slices.Repeat([]byte{0xff}, 10)
+	over := overflow(11)
 	for _, log := range [][]byte{
 		{}, {0x80}, over, {2, 0x80}, append([]byte{2}, over...), {2, 5, 1}, {2, 1, 0x80}, {2, 2, 1, 1}, {2, 0}, {99, 1, 0}, {0, 1, 0}, {8, 1, 1}, {4, 1, 1}, {4, 2, 1, 1}, {5, 1, 1}, {6, 0}, {6, 1, 0x80},
-		field(1, numbers(70, 1, 1, 8, 0, 0, 0, 0, 0, 0, 0)), field(1, numbers(70, 1, 1, 0, 0, 0, 0, 1<<63, 0, 0, 0)), field(1, numbers(70, 1, 1, 1, 0, 0, 0, 1<<62+1, 0, 0, 0)),
-		field(1, numbers(70, 1, 1, 0, 0, 0, 0, 0, 0, 0)), field(1, numbers(70, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)), field(3, numbers(1, 2, 3)), field(3, numbers(1, 2, 3, 4, 5)), field(3, []byte{1, 2, 3, 0x80}),
+		field(1, uvarints(70, 1, 1, 8, 0, 0, 0, 0, 0, 0, 0)), field(1, uvarints(70, 1, 1, 0, 0, 0, 0, 1<<63, 0, 0, 0)), field(1, uvarints(70, 1, 1, 1, 0, 0, 0, 1<<62+1, 0, 0, 0)),
+		field(1, uvarints(70, 1, 1, 0, 0, 0, 0, 0, 0, 0)), field(1, uvarints(70, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)), field(3, uvarints(1, 2, 3)), field(3, uvarints(1, 2, 3, 4, 5)), field(3, []byte{1, 2, 3, 0x80}),
 	} {
 		out = append(out, field(1, log))
 	}
 	segment := func(level uint64, lo, hi string) []byte {
-		p := numbers(90, level, 200, 1, 0, 0, 1, 1, 7)
+		p := uvarints(90, level, 200, 1, 0, 0, 1, 1, 7)
 		p = append(binary.AppendUvarint(p, uint64(len(lo))), lo...)
 		return append(binary.AppendUvarint(p, uint64(len(hi))), hi...)
 	}
 	short := segment(0, "a", "b")
 	return append(out, []byte{0x80}, over, []byte{9, 1, 1}, []byte{3, 0}, []byte{3, 1, 0x80}, []byte{3, 2, 1, 1}, []byte{4, 1, 0x80}, []byte{4, 2, 1, 1}, []byte{5, 2, 1, 1}, []byte{1, 0x80}, []byte{3, 9, 1},
 		field(2, segment(64, "a", "b")), field(2, segment(65, "a", "b")), field(2, segment(1<<40, "a", "b")), field(2, segment(1<<63, "a", "b")), field(2, segment(0, "b", "a")), field(2, segment(0, "", "")),
-		field(2, append(short, 0)), field(2, short[:len(short)-1]), field(2, short[:4]), field(2, numbers(90, 0, 200, 1, 0, 0, 1, 1, 7, 1<<62)))
+		field(2, append(short, 0)), field(2, short[:len(short)-1]), field(2, short[:4]), field(2, uvarints(90, 0, 200, 1, 0, 0, 1, 1, 7, 1<<62)))
 }
 
 // batches are encoded batches with one thing wrong.

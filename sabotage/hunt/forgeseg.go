@@ -91,10 +91,8 @@ func sealFoot(b []byte) {
 	le.PutUint64(f[120:], xxhash.Sum64(f[:120])^bindSeg(f[24:48], len(b)-footSize, 5))
 }
 
-// listing makes a manifest that lists the segment as it is now: the adversary has
-// that, too.
-func (f *forgedImage) listing() (name string, list func(number uint64, b []byte) []byte) {
-	var raw []byte
+// manifest reads the manifest of the store.
+func (f *forgedImage) manifest() (name string, raw []byte, head frame.FileHeader, state manifest.State) {
 	for n, b := range f.Files {
 		if strings.HasPrefix(n, "MANIFEST") {
 			name, raw = n, b
@@ -102,13 +100,12 @@ func (f *forgedImage) listing() (name string, list func(number uint64, b []byte)
 	}
 	head, err := frame.DecodeFileHeader(raw[:512])
 	must(err)
-	var state manifest.State
 	r := frame.NewReader(reader(raw), int64(len(raw)), head)
 	for {
 		fr, end, err := r.Next()
 		must(err)
 		if end != nil {
-			break
+			return name, raw, head, state
 		}
 		must(fr.EachRecord(func(_, _ uint64, rec []byte) error {
 			e, err := manifest.DecodeEdit(rec)
@@ -118,6 +115,12 @@ func (f *forgedImage) listing() (name string, list func(number uint64, b []byte)
 			return err
 		}))
 	}
+}
+
+// listing makes a manifest that lists the segment as it is now: the adversary has
+// that, too.
+func (f *forgedImage) listing() (name string, list func(number uint64, b []byte) []byte) {
+	name, raw, head, state := f.manifest()
 	return name, func(number uint64, b []byte) []byte {
 		s := state.Clone()
 		for i := range s.Segments {
@@ -132,15 +135,16 @@ func (f *forgedImage) listing() (name string, list func(number uint64, b []byte)
 	}
 }
 
-func layManifest(head *frame.FileHeader, start, snapshot []byte) []byte {
+// layManifest lays edits out as a manifest, or a catalog, the first of them the
+// snapshot.
+func layManifest(head *frame.FileHeader, start []byte, edits ...[]byte) []byte {
 	var bl frame.Builder
 	bl.Reset(head, frame.CodecNone, head.Start(), 0)
-	bl.Record(1, 0, snapshot, 0, 0)
-	out := append(slices.Clone(start), bl.Bytes()...)
-	bl.Advance()
-	bl.Mark(2, 1, 0)
-	out = append(out, bl.Bytes()...)
-	return append(out, make([]byte, 8192)...)
+	for i, e := range edits {
+		bl.Record(uint64(i)+1, 0, e, uint64(i), 0)
+		bl.Mark(uint64(i)+2, uint64(i)+1, 0)
+	}
+	return slices.Concat(start, bl.Bytes(), make([]byte, 8192))
 }
 
 // segment forges a segment, and the manifest with it.
@@ -210,6 +214,7 @@ func (f *forgedImage) segment(name string, b []byte, put putter) {
 		}
 	}
 	f.footers(b, send)
+	f.craftSegment(b, bs, number, put, send)
 }
 
 // resized makes a block's payload shorter or longer, with all lengths right.
@@ -241,9 +246,10 @@ func (f *forgedImage) resized(b []byte, bs []block, i int, send func(string, fun
 			return relay(c, bs, i, to)
 		})
 	}
-	if !packed(2, len(payload), literal(payload)) || !packed(3, len(payload), literal(payload)) ||
-		!packed(2, 1<<30, binary.AppendUvarint(nil, 1<<30)) || !packed(2, 40<<20, binary.AppendUvarint(nil, 40<<20)) {
-		return false
+	for _, p := range packings(payload) {
+		if !packed(p.comp, p.raw, p.to) {
+			return false
+		}
 	}
 	for _, n := range []int{1, 3, 40} {
 		if !try(fmt.Sprintf("%d bytes more", n), append(slices.Clone(payload), make([]byte, n)...)) {
@@ -334,9 +340,10 @@ func relay(b []byte, bs []block, i int, to []byte) []byte {
 		}
 		_, w := binary.Uvarint(p[at:])
 		entry := binary.AppendUvarint(nil, uint64(moved[i].n))
-		if len(entry) == w { // else the index is wrong, too
-			copy(p[at:], entry)
+		if len(entry) != w {
+			return relay(c, moved, x, slices.Concat(p[:at], entry, p[at+w:]))
 		}
+		copy(p[at:], entry)
 	case 3:
 		grow(72)
 	case 6:

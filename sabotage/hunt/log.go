@@ -305,7 +305,7 @@ func logAlone(ctx context.Context) string    { return logScriptsAll(ctx, quickly
 func logAloneAll(ctx context.Context) string { return logScriptsAll(ctx, 3) }
 
 func logScriptsAll(ctx context.Context, chance int) string {
-	for _, f := range []func() string{forgedCut, cutPosition} {
+	for _, f := range []func() string{cutPosition} {
 		if what := attempt(f); what != "" {
 			return what
 		}

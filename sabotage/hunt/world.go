@@ -128,6 +128,17 @@ func attempt(f func() string) (what string) {
 	return f()
 }
 
+// surely looks again where something is found: what the engine does in the
+// background may make a difference once, which is not what was sought.
+func surely(look func() string) (what string) {
+	for range 4 {
+		if what = look(); what == "" {
+			return ""
+		}
+	}
+	return what
+}
+
 // state returns S(n) as dump shows it.
 func (w *world) state(n uint64) string {
 	live := map[string]string{}

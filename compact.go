@@ -324,7 +324,8 @@ func (db *DB) pace(p *compaction.Plan, rest bool) func(context.Context, int64) e
 
 // Compact settles everything, and merges what there is by then towards the last
 // level, so that what was overwritten or deleted gives its space back, as far as
-// snapshots allow. It works as fast as it can, beside readers and writers. When
+// snapshots allow; and, unless somebody writes meanwhile, takes the log's files off
+// the disk. It works as fast as it can, beside readers and writers. When
 // ctx ends it returns ctx's error; what is done by then stays done.
 func (db *DB) Compact(ctx context.Context) error {
 	ctx, end, err := db.begin(ctx)
@@ -332,7 +333,10 @@ func (db *DB) Compact(ctx context.Context) error {
 		return err
 	}
 	defer end()
-	return db.ended(db.compactAll(ctx))
+	if err := db.compactAll(ctx); err != nil {
+		return db.ended(err)
+	}
+	return db.ended(db.log.Trim(db.view.Load().settled))
 }
 
 func (db *DB) compactAll(ctx context.Context) error {

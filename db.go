@@ -353,7 +353,10 @@ func (db *DB) close() error {
 	defer db.checkMu.Unlock()
 	var err error
 	if !db.readOnly {
-		err = errors.Join(db.log.Close(), db.man.Close())
+		if err = db.trimLarge(); db.man.Err() == nil {
+			err = nil // it was refused, for want of room: the files stay
+		}
+		err = errors.Join(err, db.log.Close(), db.man.Close())
 	}
 	db.bgMu.Lock() // see removeWhileOpen
 	db.shut.Store(true)
@@ -364,6 +367,20 @@ func (db *DB) close() error {
 	db.events.end()
 	return err
 }
+
+// trimLarge takes the log's files off the disk when all they hold is settled, unless
+// they are small: an edit of the manifest costs more than reading them.
+func (db *DB) trimLarge() error {
+	v := db.view.Load()
+	if db.log.Err() != nil || v.settled < db.log.LastLSN() || db.log.Stats().FileBytes <= smallLog {
+		return nil
+	}
+	return db.log.Trim(v.settled)
+}
+
+// smallLog is the size in bytes of the log files that a store which is closed keeps
+// though all is settled.
+const smallLog = 256 << 10
 
 // prefixOf is the prefix of the stored keys of a keyspace.
 func prefixOf(id uint64) []byte { return keyspace.AppendPrefix(nil, id) }

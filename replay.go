@@ -69,6 +69,9 @@ func (db *DB) settleLog() error {
 			return db.log.TruncateFront(high)
 		})
 	}
+	if err == nil {
+		err = db.trimLarge()
+	}
 	if !errors.Is(err, syscall.ENOSPC) || db.stuck() != nil {
 		return err
 	}

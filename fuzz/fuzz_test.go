@@ -2,14 +2,17 @@ package fuzz
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/forebaydb/forebay"
 	"github.com/forebaydb/forebay/vfs"
 )
 
@@ -24,9 +27,26 @@ var (
 	flagDump      = flag.String("fuzz.dump", "", "directory for the states of violations")
 )
 
+// coders makes what the process has once of zstd, which has channels: made in a
+// bubble they could not be used in the next one.
+var coders = sync.OnceValue(func() error {
+	opts := &forebay.Options{FS: vfs.NewMem(), Compression: forebay.Zstd}
+	for range 2 { // the second open reads what the first has written
+		db, err := forebay.Open(storeDir, opts)
+		if err == nil {
+			err = errors.Join(db.Put([]byte("key"), make([]byte, 10<<10)), db.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+})
+
 // bubbled returns a configuration whose sequential workloads repeat, but for what
 // the engine does in the background at the same moment.
 func bubbled(t *testing.T) Config {
+	require.NoError(t, coders())
 	return Config{
 		Bubble: func(f func()) { synctest.Test(t, func(*testing.T) { f() }) },
 		Settle: synctest.Wait,

@@ -521,7 +521,7 @@ func reopensAll(ctx context.Context) string { return reopenAll(ctx, 6) }
 
 func reopenAll(ctx context.Context, chance int) string {
 	for _, align := range []int64{0, 4096} {
-		for _, levels := range []string{"d", "dd", "ww", "dw", "dwd", "dwww", "wwwwwwww"} {
+		for _, levels := range []string{"d", "dd", "dD", "ww", "dw", "dwd", "dwww", "wwwwwwww"} {
 			for how := range 4 {
 				if ctx.Err() != nil {
 					return ""
@@ -545,11 +545,11 @@ func reopen(ctx context.Context, align int64, levels string, how, chance int) st
 	}
 	w := newWorld(uint64(300+10*len(levels)+how), o)
 	must(w.open())
-	size := 30
-	if len(levels) > 4 {
-		size = 3000
-	}
 	for i, l := range levels {
+		size := 30
+		if len(levels) > 4 || l == 'D' { // its copy may be lost where the link is not
+			size = 3000
+		}
 		level := forebay.Durable
 		if l == 'w' {
 			level = forebay.Written

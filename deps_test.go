@@ -48,7 +48,7 @@ var rooms = []room{
 	{dir: "compaction", imports: []string{"internal/base", "internal/merge", "internal/rangedel", "manifest", "segment", "vfs"}},
 	{dir: "manifest", imports: []string{"internal/base", "internal/editlog", "vfs", "wal/frame"}},
 	{dir: "segment", imports: []string{"internal/base", "internal/cache", "internal/rangedel", "vfs"}, outside: []string{modXXHash, modCompress}},
-	{dir: "memtable", imports: []string{"internal/base", "internal/rangedel"}},
+	{dir: "memtable", imports: []string{"internal/base", "internal/huge", "internal/rangedel"}},
 	{dir: "wal", imports: []string{"internal/base", "internal/editlog", "vfs", "wal/frame"}},
 	{dir: "internal/editlog", imports: []string{"internal/base", "vfs", "wal/frame"}},
 	{dir: "wal/frame", imports: []string{"internal/base"}, outside: []string{modXXHash, modCompress}},
@@ -56,6 +56,7 @@ var rooms = []room{
 	{dir: "internal/rangedel", imports: []string{"internal/base"}},
 	{dir: "internal/batch", imports: []string{"internal/base"}},
 	{dir: "internal/cache"},
+	{dir: "internal/huge", outside: []string{"golang.org/x/sys"}, system: true},
 	{dir: "internal/base"},
 	{dir: "internal/keyspace"},
 	{dir: "vfs", outside: []string{"golang.org/x/sys"}, system: true},
@@ -195,7 +196,8 @@ func TestImportTable(t *testing.T) {
 }
 
 // TestOnlyVFSTouchesTheSystem: faults can be injected and power cut in tests
-// only where every file is reached through package vfs. (fuzz/real, which no room
+// only where every file is reached through package vfs. (internal/huge knows memory
+// alone; fuzz/real, which no room
 // imports, kills processes and mounts file systems.)
 func TestOnlyVFSTouchesTheSystem(t *testing.T) {
 	for _, s := range sources(t) {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/huge"
 )
 
 // ErrFull says that a Table has used up its addresses, at 8 GiB or more. The
@@ -25,6 +26,9 @@ const (
 	chunkMin   = 4 << 10
 	chunkMax   = 1 << 20 // unit<<unitBits
 
+	// blockMax bounds the blocks from which chunks of chunkMax are cut.
+	blockMax = 8 << 20
+
 	// entryHead is LSN (8 bytes), key length (3), kind (1), value length (4).
 	entryHead = 16
 )
@@ -41,6 +45,10 @@ type arena struct {
 	used   int // bytes of it in use
 	size   int // bytes of all chunks
 	max    int // largest chunk that is shared by several entries
+	// blocks is the size of the blocks from which chunks of chunkMax are cut, and
+	// block what is left of the present one.
+	blocks int
+	block  []byte
 }
 
 // entry is one version in an arena.
@@ -97,6 +105,19 @@ func (a *arena) alloc(n int) (uint32, []byte, error) {
 	return a.grow(n)
 }
 
+// chunk returns n zero bytes for a chunk.
+func (a *arena) chunk(n int) []byte {
+	if n != chunkMax {
+		return make([]byte, n)
+	}
+	if len(a.block) == 0 {
+		a.block = huge.Make[byte](max(a.blocks, chunkMax))
+	}
+	c := a.block[:n:n]
+	a.block = a.block[n:]
+	return c
+}
+
 // grow is alloc in a new chunk. It stands alone because its slice escapes.
 func (a *arena) grow(n int) (uint32, []byte, error) {
 	var chunks [][]byte
@@ -125,7 +146,7 @@ func (a *arena) grow(n int) (uint32, []byte, error) {
 	}
 	// Readers hold shorter slices of the same array, and do not reach the
 	// element that append sets.
-	chunks = append(chunks, make([]byte, next))
+	chunks = append(chunks, a.chunk(next))
 	a.chunks.Store(&chunks)
 	a.size += next
 	last := len(chunks) - 1

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/huge"
 )
 
 // fan is the number of entries of a leaf and of separators of an inner node:
@@ -130,12 +131,16 @@ type slab[T any] struct {
 	slices atomic.Pointer[[][]T]
 	used   int // of the last slice
 	total  int
+	block  []T // memory for the next slices
 }
 
 const (
 	slabBits = 10
 	slabMin  = 2
 	slabMax  = 1 << slabBits
+	// slabBlock is how many slices at most are cut from one block of memory: of
+	// leaves it has 4 MiB.
+	slabBlock = 21
 )
 
 func (s *slab[T]) at(ref uint32) *T {
@@ -162,8 +167,12 @@ func (s *slab[T]) grow(p *[][]T) *[][]T {
 		slices = *p
 	}
 	next := min(max(s.total, slabMin), slabMax)
+	if len(s.block) == 0 {
+		s.block = huge.Make[T](min(max(s.total, slabMin)&^(next-1), slabBlock*slabMax))
+	}
 	// As in the arena, readers do not reach the new element.
-	slices = append(slices, make([]T, next))
+	slices = append(slices, s.block[:next:next])
+	s.block = s.block[next:]
 	s.slices.Store(&slices)
 	s.total += next
 	return &slices

@@ -54,6 +54,7 @@ func New(capacity int) *Table {
 	t.arena.max = chunkMax
 	if capacity > 0 {
 		t.arena.max = min(max(capacity/16, chunkMin), chunkMax)
+		t.arena.blocks = min(capacity/8&^(chunkMax-1), blockMax)
 	}
 	return t
 }

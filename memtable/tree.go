@@ -185,7 +185,7 @@ func (x *index) insert(a *arena, lsn base.LSN, kind base.Kind, key, value []byte
 		return nil
 	}
 	stamp := x.stamp(lsn)
-	near := x.stays(a, key, lsn)
+	near, last := x.stays(a, key, lsn)
 	switch {
 	case !near:
 		if !x.descend(a, key, lsn, stamp) {
@@ -200,7 +200,7 @@ func (x *index) insert(a *arena, lsn base.LSN, kind base.Kind, key, value []byte
 	l := x.leaves.at(x.path[x.height-1].ref)
 	order := l.order.Load()
 	pos, same := count(order), false
-	if !near || a.compare(l.addrs[place(order, pos-1)], key, lsn) >= 0 {
+	if !last {
 		if pos, same = l.search(a, order, key, lsn); same {
 			return ErrDuplicate
 		}
@@ -218,15 +218,23 @@ func (x *index) insert(a *arena, lsn base.LSN, kind base.Kind, key, value []byte
 	return nil
 }
 
-// stays says whether (key, lsn) belongs in the leaf of the last insert. That
-// is looked at only when it was so lately: it costs two comparisons.
-func (x *index) stays(a *arena, key []byte, lsn base.LSN) bool {
+// stays says whether (key, lsn) belongs in the leaf of the last insert, and
+// whether there behind all others. That is looked at only when it was so lately:
+// it costs a comparison or two.
+func (x *index) stays(a *arena, key []byte, lsn base.LSN) (near, last bool) {
 	if !x.near || x.height == 0 {
-		return false
+		return false, false
 	}
 	s := &x.path[x.height-1]
-	return (s.lo == 0 || a.compare(s.lo, key, lsn) <= 0) &&
-		(s.hi == 0 || a.compare(s.hi, key, lsn) > 0)
+	if s.hi != 0 && a.compare(s.hi, key, lsn) <= 0 {
+		return false, false
+	}
+	l := x.leaves.at(s.ref)
+	order := l.order.Load()
+	if a.compare(l.addrs[place(order, count(order)-1)], key, lsn) < 0 {
+		return true, true
+	}
+	return s.lo == 0 || a.compare(s.lo, key, lsn) <= 0, false
 }
 
 // descend sets path to the leaf where (key, lsn) belongs. It returns false if

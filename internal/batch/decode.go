@@ -48,6 +48,8 @@ type Reader struct {
 	off   int // of the next operation
 	count int
 	cur   operation
+	// met: cur is the next operation, the only one, which Decode has met already.
+	met bool
 }
 
 type operation struct {
@@ -77,6 +79,16 @@ func Decode(rec []byte) (Reader, error) {
 	if reason != "" {
 		return Reader{}, corrupt(fixedSize, "count: "+reason)
 	}
+	if count == 1 { // the most frequent batch is not parsed twice
+		o, end, bad, reason := parseOp(rec, first)
+		switch {
+		case reason != "":
+			return Reader{}, corrupt(bad, reason)
+		case end != len(rec):
+			return Reader{}, corrupt(end, trailing)
+		}
+		return Reader{rec: rec, off: end, count: 1, cur: o, met: true}, nil
+	}
 	off := first
 	spans, end := true, []byte(nil) // end of the last range delete
 	for range count {
@@ -98,10 +110,12 @@ func Decode(rec []byte) (Reader, error) {
 		}
 	}
 	if off != len(rec) {
-		return Reader{}, corrupt(off, "bytes after the last operation")
+		return Reader{}, corrupt(off, trailing)
 	}
 	return Reader{rec: rec, off: first, count: count}, nil
 }
+
+const trailing = "bytes after the last operation"
 
 // Len returns the number of operations in the batch, wherever the Reader
 // stands.
@@ -110,6 +124,10 @@ func (r *Reader) Len() int { return r.count }
 // Next moves to the next operation, at first to the first, and says whether
 // there is one.
 func (r *Reader) Next() bool {
+	if r.met {
+		r.met = false
+		return true
+	}
 	if r.off >= len(r.rec) {
 		r.cur = operation{}
 		return false
@@ -178,6 +196,13 @@ func parseOp(rec []byte, off int) (o operation, next, bad int, reason string) {
 // uvarint reads a number below 1<<28 at off, and returns it and the offset
 // behind it.
 func uvarint(rec []byte, off int) (n, next int, reason string) {
+	if off < len(rec) && rec[off] < 0x80 {
+		return int(rec[off]), off + 1, ""
+	}
+	return uvarintLong(rec, off)
+}
+
+func uvarintLong(rec []byte, off int) (n, next int, reason string) {
 	for shift := 0; shift < 7*countRoom; shift += 7 {
 		if off >= len(rec) {
 			return 0, 0, "ends in a number"

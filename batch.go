@@ -157,8 +157,11 @@ func (b *Batch) guard(db *DB) (func() error, error) {
 	}, nil
 }
 
-// encoder is memory for a batch of one operation.
-type encoder struct{ lo, hi, rec []byte }
+// encoder is memory for a commit of one operation.
+type encoder struct {
+	lo, hi, rec []byte
+	c           commit.Commit
+}
 
 var encoders = sync.Pool{New: func() any { return new(encoder) }}
 
@@ -201,8 +204,21 @@ func (db *DB) commit(rec []byte, level Level, guard func() error) error {
 	return db.committed(err)
 }
 
+// commit commits the operation that was encoded at the default level.
+func (e *encoder) commit(ks *Keyspace) error {
+	db := ks.db
+	if err := db.admit(context.Background(), len(e.rec)); err != nil {
+		return err
+	}
+	_, err := db.pipe.ApplyIn(&e.c, e.rec, db.opts.DefaultLevel, ks.guard())
+	return db.committed(err)
+}
+
 // committed is the result of a commit; it makes room when the log is full.
 func (db *DB) committed(err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, ErrFull) {
 		db.relieve()
 	}

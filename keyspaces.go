@@ -230,7 +230,7 @@ func (ks *Keyspace) Put(key, value []byte) error {
 		return err
 	}
 	e.rec = rec
-	return ks.db.commit(rec, ks.db.opts.DefaultLevel, ks.guard())
+	return e.commit(ks)
 }
 
 // Delete removes key at the default level; a key that is not there is no error.
@@ -246,7 +246,7 @@ func (ks *Keyspace) Delete(key []byte) error {
 		return err
 	}
 	e.rec = rec
-	return ks.db.commit(rec, ks.db.opts.DefaultLevel, ks.guard())
+	return e.commit(ks)
 }
 
 // DeleteRange removes all keys in [lo, hi) at the default level, in one commit,
@@ -263,5 +263,5 @@ func (ks *Keyspace) DeleteRange(lo, hi []byte) error {
 		return err
 	}
 	e.rec = rec
-	return ks.db.commit(rec, ks.db.opts.DefaultLevel, ks.guard())
+	return e.commit(ks)
 }

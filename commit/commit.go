@@ -123,20 +123,34 @@ func (p *Pipeline) Apply(record []byte, level wal.Level, hook func(lsn base.LSN,
 // nil.
 func (p *Pipeline) ApplyGuarded(record []byte, level wal.Level, guard func() error) (base.LSN, error) {
 	c := pool.Get().(*Commit)
+	lsn, err := p.ApplyIn(c, record, level, guard)
+	pool.Put(c)
+	return lsn, err
+}
+
+// ApplyIn is ApplyGuarded in memory of the caller's: c is a zero Commit, and is one
+// again afterwards.
+func (p *Pipeline) ApplyIn(c *Commit, record []byte, level wal.Level, guard func() error) (base.LSN, error) {
 	c.prepare(p, record, level, nil)
 	c.guard = guard
-	return p.commit(c)
+	return p.run(c)
 }
 
 // commit commits c, which is from the pool, and puts it back.
 func (p *Pipeline) commit(c *Commit) (base.LSN, error) {
+	lsn, err := p.run(c)
+	pool.Put(c)
+	return lsn, err
+}
+
+// run commits c and makes it a zero Commit.
+func (p *Pipeline) run(c *Commit) (base.LSN, error) {
 	err := p.log.Commit(&c.req)
 	lsn := c.req.First
 	if err == nil {
 		err = p.failure()
 	}
 	*c = Commit{}
-	pool.Put(c)
 	return lsn, err
 }
 
@@ -197,14 +211,17 @@ func (p *Pipeline) enter(reqs []*wal.Request) {
 			}
 			lsn := r.First + base.LSN(i)
 			if err := p.table.Apply(lsn, r.Records[i].Data); err != nil {
-				err = fmt.Errorf("%w: commit %d does not enter the memtable: %w", wal.ErrUnknown, lsn, err)
-				p.failed.CompareAndSwap(nil, &err)
-				// The table holds a part of the commit: nothing may be settled
-				// from it, and that is what a poisoned log stops.
-				p.log.Poison(err)
+				p.fail(fmt.Errorf("%w: commit %d does not enter the memtable: %w", wal.ErrUnknown, lsn, err))
 			}
 		}
 	}
+}
+
+// fail stops the pipeline. The table holds a part of a commit: nothing may be
+// settled from it, and that is what a poisoned log stops.
+func (p *Pipeline) fail(err error) {
+	p.failed.CompareAndSwap(nil, &err)
+	p.log.Poison(err)
 }
 
 // Publish is for wal.Applier.

@@ -158,6 +158,12 @@ func (l *Log) exec(fn func() error) error { return l.do(&Request{fn: fn}) }
 // enqueue joins r to the open group, or makes its caller the leader.
 func (l *Log) enqueue(r *Request, async bool) (g *group, lead, first bool, err error) {
 	l.mu.Lock()
+	if !async && !l.leading && !l.closed && !l.mayHold(r) { // nobody else ever sees the group
+		l.leading = true
+		l.mu.Unlock()
+		l.alone.reqs = append(l.alone.reqs[:0], r)
+		return &l.alone, true, true, nil
+	}
 	defer l.mu.Unlock()
 	for async && len(r.Records) > 0 && l.open != nil && l.open.bytes >= maxQueue {
 		l.waitRoom()
@@ -167,12 +173,9 @@ func (l *Log) enqueue(r *Request, async bool) (g *group, lead, first bool, err e
 	}
 	if !l.leading {
 		l.leading = true
-		g = &group{reqs: []*Request{r}}
+		g = &group{reqs: []*Request{r}, done: make(chan struct{})}
 		r.g = g
-		if async {
-			g.done = make(chan struct{})
-		} else if l.mayHold(r) {
-			g.done = make(chan struct{})
+		if !async { // it holds
 			l.open = g
 		}
 		return g, true, true, nil
@@ -204,16 +207,19 @@ func (l *Log) waitRoom() {
 func (l *Log) lead(g *group) {
 	l.run(g.reqs)
 	l.mu.Lock()
-	next := l.open
+	next, done := l.open, g.done
 	l.expect = len(g.reqs)
+	if g == &l.alone {
+		g.reqs[0] = nil
+	}
 	if next == nil {
-		l.leading = false
+		l.leading = false // from here on l.alone is another's
 	} else {
 		l.expect += len(next.reqs)
 	}
 	l.mu.Unlock()
-	if g.done != nil {
-		close(g.done)
+	if done != nil {
+		close(done)
 	}
 	switch {
 	case next == nil:
@@ -267,7 +273,7 @@ func (l *Log) mayHold(r *Request) bool {
 // behind a Close are refused: its mark is the last thing that is written.
 func (l *Log) run(reqs []*Request) {
 	for len(reqs) > 0 {
-		if l.isClosed() { // by a request before these
+		if l.closed { // by a request before these; only a leader closes
 			for _, r := range reqs {
 				r.err = ErrClosed
 			}
@@ -364,9 +370,9 @@ func (l *Log) append(reqs []*Request) error {
 		for i := range r.Records {
 			l.b.Record(r.First+LSN(i), r.Records[i].Keep, r.Records[i].Data, durable, 0)
 			l.keepSum += r.Records[i].Keep
-			l.stats.records.Add(1)
 		}
 	}
+	l.stats.records.Add(int64(last + 1 - reqs[0].First))
 	l.assigned.Store(last)
 	l.stats.groups.Add(1)
 	if err := l.settle(reqs, level, last); err != nil {
@@ -444,11 +450,12 @@ func (l *Log) arm() {
 	if d < 0 || l.cur == nil || l.unsynced() == 0 && l.marked == l.durable.Load() {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	// Leaders alone change these: to look at them needs no lock.
 	if l.closed || l.armed && (!sync || l.syncDue || d >= l.opts.MarkDelay) {
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.armed, l.syncDue = true, sync
 	if l.timer == nil {
 		l.timer = time.AfterFunc(d, func() { l.exec(l.tick) })

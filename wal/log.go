@@ -33,6 +33,7 @@ type Log struct {
 
 	mu      sync.Mutex // guards the queue and the life of the log
 	open    *group     // the group that committers join; nil: none
+	alone   group      // that of a leader whom nobody can join
 	leading bool
 	closed  bool
 	timer   *time.Timer

@@ -15,6 +15,8 @@ Who watches the watchers? The command [sabotage](../sabotage) takes out of the e
 - **The places are not picked by taste.** Package go/ast finds every call of a sync or of a sync of a directory, every ` + "`if`" + ` or ` + "`case`" + ` that refuses bytes, and every call that poisons ([sites.go](../sabotage/sites.go) has the rules, and which files are searched). What no syntax shows, an order, has a row in [rules.go](../sabotage/rules.go): the text of the code, which must be there, and the text that breaks the rule.
 - **One build has all faults.** The sources are rewritten into an overlay of ` + "`go build`" + `, where each place asks a switch; an environment variable turns one on. No other build has anything of it.
 - **A removed check is a condition that is false**, a removed sync returns nil, and all else is as it was.
+- **What only an adversary makes** has a hunt of its own, crafted: for nearly each check of a decoder bytes that break this one rule, with all checksums, lengths and properties around them right ([craftseg.go](../sabotage/hunt/craftseg.go), [craftlog.go](../sabotage/hunt/craftlog.go)). What the engine without sabotage answers to all forged bytes is written down first.
+- **Nothing is caught by chance**: what damage or forged bytes show is looked at four times, and counts when it is there each time. Without a switch the hunts find nothing.
 - **Caught** is: a state that breaks the promise, a panic, a hang, more memory than the file accounts for, or forged bytes taken that the engine without sabotage refuses, or shown in another way.
 - **An exception** is a switch that nothing finds, with the reason: as a rule something else stands behind it.
 

@@ -23,7 +23,7 @@ type picture struct{ file, alt string }
 // drawAll draws the plots into dir; names are as seen from the document beside it.
 func drawAll(dir string, m workload.Machine, results []workload.Result) ([]picture, error) {
 	groups := workload.ByCell(workload.Figures(results))
-	foot := fmt.Sprintf("%s, %d cores; %s. Forebay %s.", m.CPU, m.Cores, m.Info.Disk(), m.Commit)
+	foot := fmt.Sprintf("%s, %d cores; %s on %s. Forebay %s.", m.CPU, m.Cores, m.FileSystem, m.Device, m.Commit)
 	if m.Quick {
 		foot = "QUICK MODE, not for comparison. " + foot
 	}
@@ -145,7 +145,7 @@ func openLoop(groups [][]*workload.Figure) *plots.Page {
 	}
 	return &plots.Page{
 		Title: "What a durable put waits when writers come as they like", Subtitle: "p99 from when a put was due, 64 goroutines, Poisson arrivals at shares of each engine's own closed-loop rate",
-		X: "% of the closed-loop rate", Y: "p99", Plot: p,
+		X: "share of the closed-loop rate", Y: "p99", Plot: p,
 	}
 }
 
@@ -192,6 +192,7 @@ func (s *series) plot(labelX, labelY func(float64) string) *plot.Plot {
 		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plots.LogTicks{Label: labelX}
 		p.X.Min, p.X.Max = x0/1.1, x1*2.5
 	} else {
+		p.X.Tick.Marker = plot.ConstantTicks{{Value: 30, Label: "30 %"}, {Value: 60, Label: "60 %"}, {Value: 90, Label: "90 %"}}
 		p.X.Min, p.X.Max = x0-5, x1+(x1-x0)*.25+1
 	}
 	return p

@@ -113,7 +113,7 @@ func TestRowsAreCells(t *testing.T) {
 				return true
 			}
 		}
-		return false
+		return strings.HasPrefix(name, "wal-") // of package walbench
 	}
 	for _, r := range rows {
 		require.True(t, known(r.cell), r.cell)

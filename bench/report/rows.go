@@ -82,6 +82,9 @@ var rows = []row{
 	{title: "10M records, readrandom", cell: "grow-readrandom-1", ratio: 1.2},
 	{title: "10M records, scan", cell: "grow-scan", ratio: 1, limits: []string{"limit-memory"}},
 	{title: "50M records, load", cell: "grow-load-max", ratio: 1.5},
+	{title: "wal/: append of 128 B, no sync", cell: "wal-append-buffered", ratio: 1, peer: "pebble"},
+	{title: "wal/: replay, 128 B", cell: "wal-replay-128", ratio: 1, peer: "pebble"},
+	{title: "wal/: replay, 64 KiB", cell: "wal-replay-65536", ratio: 1, peer: "pebble"},
 }
 
 // verdict is what became of a row.

@@ -9,7 +9,6 @@ package workload
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -105,17 +104,17 @@ func (f *runFlags) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	m := ThisMachine(scale, dir, list, os.Args[1:])
-	sink, err := newSink(cmd, f, m)
+	sink, err := NewSink(cmd.OutOrStdout(), f.out, m, f.asJSON, f.benchstat)
 	if err != nil {
 		return err
 	}
 	err = Run(cmd.Context(), Config{
 		Engines: list, Cells: cells, Repetitions: f.repetitions, Scale: scale,
-		Dir: dir, KeepLoads: f.keep, Profiles: f.profiles, Progress: cmd.ErrOrStderr(), Each: sink.add,
+		Dir: dir, KeepLoads: f.keep, Profiles: f.profiles, Progress: cmd.ErrOrStderr(), Each: sink.Add,
 		Child: func(ctx context.Context) *exec.Cmd { return exec.CommandContext(ctx, self, childName) },
 	})
 	// What was measured before an interrupt is shown.
-	if closeErr := sink.close(); err == nil {
+	if closeErr := sink.Close(); err == nil {
 		err = closeErr
 	}
 	return err
@@ -155,63 +154,6 @@ func findEngines(names string) ([]*engines.Engine, error) {
 		out = append(out, e)
 	}
 	return out, nil
-}
-
-// sink takes results as they come.
-type sink struct {
-	flags   *runFlags
-	machine Machine
-	results []Result
-	file    *os.File
-	out     io.Writer
-}
-
-func newSink(cmd *cobra.Command, f *runFlags, m Machine) (*sink, error) {
-	s := &sink{flags: f, machine: m, out: cmd.OutOrStdout()}
-	first := struct {
-		Machine Machine `json:"machine"`
-	}{m}
-	if f.out != "" {
-		var err error
-		if s.file, err = os.OpenFile(f.out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666); err != nil {
-			return nil, err
-		}
-		if err := json.NewEncoder(s.file).Encode(first); err != nil {
-			return nil, err
-		}
-	}
-	if f.asJSON {
-		return s, json.NewEncoder(s.out).Encode(first)
-	}
-	return s, nil
-}
-
-func (s *sink) add(r Result) error {
-	s.results = append(s.results, r)
-	if s.file != nil {
-		if err := json.NewEncoder(s.file).Encode(&r); err != nil {
-			return err
-		}
-	}
-	if s.flags.asJSON {
-		return json.NewEncoder(s.out).Encode(&r)
-	}
-	return nil
-}
-
-func (s *sink) close() error {
-	if s.file != nil {
-		if err := s.file.Close(); err != nil {
-			return err
-		}
-	}
-	switch {
-	case s.flags.asJSON:
-		return nil
-	case s.flags.benchstat:
-		return WriteBenchstat(s.out, s.machine, s.results)
-	}
-	return WriteTable(s.out, s.machine, s.results)
 }
 
 func printList(w io.Writer, list []*engines.Engine, cells []Cell) error {

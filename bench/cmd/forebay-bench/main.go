@@ -15,6 +15,7 @@ import (
 	"github.com/forebaydb/forebay/bench/disk"
 	"github.com/forebaydb/forebay/bench/policy"
 	"github.com/forebaydb/forebay/bench/report"
+	"github.com/forebaydb/forebay/bench/walbench"
 	"github.com/forebaydb/forebay/bench/workload"
 )
 
@@ -49,7 +50,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(workload.Commands()...)
-	root.AddCommand(report.Command())
+	root.AddCommand(walbench.Command(), report.Command())
 	root.AddCommand(disk.Command(), policy.Command())
 	return root
 }

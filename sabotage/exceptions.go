@@ -19,7 +19,7 @@ var exceptions = map[string]string{
 	"wal/frame/frame.go decodeHeader: if le.Uint64(b[48:]) != sum {": "the closing hash takes in the header as it is, and fails as well; in a search damage is then taken for a proof, which is an error, too",
 
 	// Poisonings of the log for an error of the manifest or the table.
-	"commit/commit.go Pipeline.enter: p.log.Poison(err)":                           "no batch that a caller can make is refused by the memtable",
+	"commit/commit.go Pipeline.fail: p.log.Poison(err)":                            "no batch that a caller can make is refused by the memtable",
 	"compact.go DB.compactOne: db.log.Poison(err)":                                 "the manifest refuses by itself from then on: nothing is settled or let go, and what the log takes is safe; this tells writers at once",
 	"settle.go DB.settleOne: db.log.Poison(merr)":                                  "the manifest refuses by itself from then on: nothing is settled or let go, and what the log takes is safe; this tells writers at once",
 	"settle.go DB.settleOne: db.log.Poison(err)":                                   "StickyDirSync fails each later sync of the directory: nothing is listed that is not durable; this tells writers at once",
@@ -40,6 +40,7 @@ var exceptions = map[string]string{
 	"wal/retain.go Log.discard: a file in which a reader stands is not used again":                              "the bytes of another use do not verify (salt), and the reader then finds that its file is gone",
 	"wal/scan.go scan.searchVoid: a file of an earlier epoch proves nothing":                                    "a listed file of an earlier epoch proves only what is below its successor: a cut takes all others off the catalog",
 	"wal/scan.go scan.frame: every frame's mark is a proof":                                                     "what is walked proves only what was walked; without it an open copies more than it must",
+	"wal/tail.go Tail.take: a follower takes of a frame only what is durable":                                   "frames are written and synced whole, and one is read only when a record of it is durable; a cut lowers both numbers",
 	"wal/log.go Log.dropVoid: an open takes void files off only when it has written what supersedes them":       "what is void holds nothing that counts; it saves an edit in opens that write nothing",
 
 	// Bounds behind which another stands.

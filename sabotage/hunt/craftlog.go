@@ -193,7 +193,7 @@ func rebound(b []byte, at int, n uint64) []byte {
 }
 
 // crafts are made for one check each, and say by themselves what is due.
-var crafts = []func() string{forgedCut, forgedCatalog, segmentsAlone, otherHeaders}
+var crafts = []func() string{forgedCut, forgedCatalog, segmentsAlone, otherHeaders, keyTwice}
 
 // forgedCatalog opens a log alone whose catalog says what cannot be.
 func forgedCatalog() string {
@@ -288,6 +288,27 @@ func otherHeaders() string {
 	}
 	if err := w.db.Close(); err != nil && !errors.Is(err, forebay.ErrClosed) {
 		return err.Error()
+	}
+	return ""
+}
+
+// keyTwice opens a log whose first batch has a key twice, and that is so long that it
+// is settled without a memtable.
+func keyTwice() string {
+	one := []byte{1, 2, 1, 'k', 1, 'v'}
+	for _, twice := range []bool{false, true} {
+		first := append([]byte{1, 0, 1}, one...)
+		if twice {
+			first = slices.Concat([]byte{1, 0, 2}, one, one)
+		}
+		w := forgedStore(first, record(3000), record(3000), record(3000))
+		db, err := forebay.Open(w.dir, w.options(w.mem))
+		if err == nil {
+			_ = db.Close()
+		}
+		if twice != (class(err) == 2) || !twice && err != nil {
+			return fmt.Sprintf("a batch with a key twice (%v): open says %v", twice, err)
+		}
 	}
 	return ""
 }

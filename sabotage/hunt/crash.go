@@ -105,7 +105,7 @@ func (t *tape) synced() {
 	t.raise()
 }
 
-// quickly is a chance that makes no states but the first seven.
+// quickly is a chance that makes no states but the first eight.
 const quickly = -1
 
 // states calls try with what power cuts at a cut may leave: nothing that is
@@ -157,6 +157,17 @@ func states(disk *vfs.Mem, model vfs.Model, chance int, try func(*vfs.Mem, strin
 		return vfs.Lost
 	}); what != "" {
 		return what
+	}
+	recent := slices.IndexFunc(units, func(u vfs.Unit) bool { return u.Kind == vfs.SectorUnit && !u.Zeros && u.Name == units[last].Name })
+	if recent > first { // of the file that was written last
+		if what := pick("kept, the first of the last file, "+units[recent].Name, func(i int, u vfs.Unit) vfs.Fate {
+			if i == recent || u.Kind != vfs.SectorUnit {
+				return vfs.Kept
+			}
+			return vfs.Lost
+		}); what != "" {
+			return what
+		}
 	}
 	if what := pick("kept "+units[last].Name, func(i int, _ vfs.Unit) vfs.Fate { // a mark, say
 		if i == last {
@@ -521,7 +532,7 @@ func reopensAll(ctx context.Context) string { return reopenAll(ctx, 6) }
 
 func reopenAll(ctx context.Context, chance int) string {
 	for _, align := range []int64{0, 4096} {
-		for _, levels := range []string{"d", "dd", "dD", "ww", "dw", "dwd", "dwww", "wwwwwwww"} {
+		for _, levels := range []string{"d", "dd", "dD", "W", "ww", "dw", "dwd", "dwww", "wwwwwwww"} {
 			for how := range 4 {
 				if ctx.Err() != nil {
 					return ""
@@ -547,11 +558,11 @@ func reopen(ctx context.Context, align int64, levels string, how, chance int) st
 	must(w.open())
 	for i, l := range levels {
 		size := 30
-		if len(levels) > 4 || l == 'D' { // its copy may be lost where the link is not
+		if len(levels) > 4 || l == 'D' || l == 'W' { // its copy may be lost where the link is not
 			size = 3000
 		}
 		level := forebay.Durable
-		if l == 'w' {
+		if l == 'w' || l == 'W' {
 			level = forebay.Written
 		}
 		must(w.commit(level, fmt.Sprint("k", i), value(i, size), "a", value(i, 10)))

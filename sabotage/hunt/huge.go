@@ -35,6 +35,10 @@ func huge(ctx context.Context) string {
 				return fmt.Sprintf("%s: open says %v", c.name, err)
 			}
 		}
+		// What is settled is not replayed; who follows reads it.
+		if err := openSettled(value(1, base.MaxValueSize+1)); class(err) != 2 {
+			return fmt.Sprintf("a value above the limit, settled: a follower gets %v", err)
+		}
 		two := value(1, 150<<10)
 		two = append(binary.AppendUvarint(nil, uint64(len(two))), append([]byte{0}, two...)...)
 		if err := openRecord(slices.Concat(two, two), true); class(err) != 2 {
@@ -87,4 +91,47 @@ func openRecord(rec []byte, two bool) error {
 		return err
 	}
 	return db.Close()
+}
+
+// openSettled opens a store whose log has one record, which the manifest says is
+// settled, and returns what a follower gets.
+func openSettled(rec []byte) error {
+	w := forgedStore(rec)
+	f := &forgedImage{Files: map[string][]byte{}}
+	for _, name := range w.files(w.mem) {
+		f.Files[name] = w.mem.Bytes(path.Join(w.dir, name))
+	}
+	man, raw, head, state := f.manifest()
+	state.ReplayStart = 2
+	must(w.mem.SetBytes(path.Join(w.dir, man), layManifest(&head, raw[:head.Start()], state.Snapshot().Append(nil))))
+	db, err := forebay.Open(w.dir, w.options(w.mem))
+	if err != nil {
+		return fmt.Errorf("open fails: %v", err)
+	}
+	defer db.Close()
+	_, err = seen(db, forebay.Position{})
+	return err
+}
+
+// forgedStore is a store whose log has these records, and nothing else.
+func forgedStore(recs ...[]byte) *world {
+	w := newWorld(910, small())
+	must(w.open())
+	must(w.commit(forebay.Durable, "a", "1"))
+	must(w.db.Close())
+	p := path.Join(w.dir, "000001.log")
+	b := w.mem.Bytes(p)
+	head, err := frame.DecodeFileHeader(b[:512])
+	must(err)
+	var bl frame.Builder
+	bl.Reset(&head, frame.CodecNone, head.Start(), 0)
+	bl.Link(frame.Link{}, 0)
+	next := uint64(1)
+	for _, rec := range recs {
+		bl.Record(next, 0, rec, next-1, 0)
+		next++
+	}
+	bl.Mark(next, next-1, 0)
+	must(w.mem.SetBytes(p, slices.Concat(b[:head.Start()], bl.Bytes(), make([]byte, 4096))))
+	return w
 }

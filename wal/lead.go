@@ -385,6 +385,10 @@ func (l *Log) append(reqs []*Request) error {
 	return l.after(level)
 }
 
+// applyAside is the size in bytes of records from which on they are applied beside
+// their sync however few they are.
+const applyAside = 2 << 10
+
 // settle brings what is laid out to the given level and applies reqs.
 func (l *Log) settle(reqs []*Request, level Level, last LSN) error {
 	a := l.opts.Applier
@@ -406,7 +410,7 @@ func (l *Log) settle(reqs []*Request, level Level, last LSN) error {
 	if a == nil {
 		return l.writeOut(true)
 	}
-	if len(reqs) < 4 { // not worth a goroutine
+	if len(reqs) < 4 && l.b.Len() < applyAside { // not worth a goroutine
 		a.Apply(reqs, last)
 		return l.writeOut(true)
 	}

@@ -33,7 +33,7 @@ var rules = []rule{
 	one("a Durable commit is acknowledged only after its sync", "wal/lead.go", "Log.settle",
 		"if level != Durable {", "if ON || level != Durable {"),
 	one("a commit is visible only when it has reached its level", "wal/lead.go", "Log.settle",
-		"if len(reqs) < 4 { // not worth a goroutine\n\t\ta.Apply(reqs, last)", "if len(reqs) < 4 { // not worth a goroutine\n\t\ta.Apply(reqs, last); if ON { a.Publish(last) }"),
+		"// not worth a goroutine\n\t\ta.Apply(reqs, last)", "// not worth a goroutine\n\t\ta.Apply(reqs, last); if ON { a.Publish(last) }"),
 	one("the durable LSN moves only after the sync", "wal/sync.go", "Log.writeOut",
 		"for len(l.behind) > 0 {", "if ON { l.durable.Store(l.next - 1); l.notify() }; for len(l.behind) > 0 {"),
 	one("a frame's mark is not above what is durable", "wal/lead.go", "Log.append",

@@ -58,6 +58,7 @@ var exceptions = map[string]string{
 	"segment/index.go decodeIndex: if len(payload) < 4 {":                                                       "the footer's check of the part's length has refused it",
 	"wal/frame/frame.go DecodeLink: if len(b) != LinkSize {":                                                    "the header's check has refused a link of another length, which is never packed; others may call it, too",
 	"segment/format.go checkBlock: if n < 0 {":                                                                  "footer and index have compared each block's length with the least there may be",
+	"segment/verify.go verifier.data: if reason := v.version(i, &b); reason != \"\" {":                          "what is refused is not counted, and so the properties are not those of the content",
 	"segment/verify.go verifier.data: if !b.init(payload) {":                                                    "the block stays bad, and that is asked behind its versions",
 	"wal/frame/frame.go Header.check: case h.First == 0 || h.First > base.MaxLSN-LSN(h.Count):":                 "the reader compares with the LSN that is due, and the scan with the link",
 	"wal/frame/reader.go Reader.Next: if payload, err = c.decompress(r.raw, payload, int(h.Raw)); err != nil {": "a payload that is none does not hold the records that are counted",

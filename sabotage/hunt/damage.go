@@ -72,9 +72,9 @@ func images() []*image {
 			must(w.commit(forebay.Durable, fmt.Sprint("k", i), strings.Repeat("ab", 200)))
 		}
 	})
-	add("two blocks", nil, true, func(w *world) {
+	add("three blocks", func(o *forebay.Options) { o.MemtableSize = 64 << 10 }, true, func(w *world) { // in one segment
 		for i := range 40 {
-			must(w.commit(forebay.Durable, fmt.Sprintf("m%02d", i), value(i, 300)))
+			must(w.commit(forebay.Durable, fmt.Sprintf("m%02d", i), value(i, 500)))
 		}
 		must(w.db.Compact(background))
 	})

@@ -60,6 +60,12 @@ func images() []*image {
 		must(w.db.Checkpoint(background))
 		commits(w, 40, 42)
 	})
+	add("range deletes", func(o *forebay.Options) { o.MemtableSize = 64 << 10 }, true, func(w *world) { // beside versions
+		commits(w, 0, 20)
+		must(w.db.DeleteRange([]byte("k1"), []byte("k15")))
+		w.deleteRange("k1", "k15")
+		must(w.db.Checkpoint(background))
+	})
 	add("packed segments", func(o *forebay.Options) { o.Compression = forebay.S2 }, true, func(w *world) {
 		for i := range 20 {
 			must(w.commit(forebay.Durable, fmt.Sprint("k", i), strings.Repeat("ab", 20)))

@@ -48,7 +48,7 @@ var corpus corpusFile
 // forgedImages makes the stores.
 func forgedImages() (out []*forgedImage) {
 	for _, im := range images() {
-		end, ok := map[string]string{"log alone": "", "segments": ".seg", "packed segments": ".seg", "packed log": ".log", "three blocks": ".seg", "several log files": ".log", "several lives": ".log", "zstd": ".seg"}[im.name]
+		end, ok := map[string]string{"log alone": "", "segments": ".seg", "range deletes": ".seg", "packed segments": ".seg", "packed log": ".log", "three blocks": ".seg", "several log files": ".log", "several lives": ".log", "zstd": ".seg"}[im.name]
 		if !ok {
 			continue
 		}

@@ -45,6 +45,7 @@ var exceptions = map[string]string{
 
 	// Bounds behind which another stands.
 	"internal/batch/decode.go Decode: if len(rec) > base.MaxRecordSize {":                                       "frame.EachRecord refuses such a record before",
+	"internal/batch/decode.go Decode: case reason != \"\":":                                                     "the next operation is at 0 then, and the record does not end there",
 	"internal/batch/decode.go Decode: if reason != \"\" {":                                                      "where the count is none the offset is 0, and the record does not end there",
 	"segment/compress.go decompress: if !h.HasFCS || h.FrameContentSize != uint64(rawLen) {":                    "DecodeAll stops at the capacity, and its length is compared",
 	"segment/dels.go decodeDels: if len(payload) < delsFixed+minDel {":                                          "the footer's check of the part's length has refused it",

@@ -292,16 +292,16 @@ func otherHeaders() string {
 	return ""
 }
 
-// keyTwice opens a log whose first batch has a key twice, and that is so long that it
-// is settled without a memtable.
+// keyTwice opens a log one of whose batches has a key twice, behind more than a
+// memtable has room for: it is settled without one.
 func keyTwice() string {
 	one := []byte{1, 2, 1, 'k', 1, 'v'}
 	for _, twice := range []bool{false, true} {
-		first := append([]byte{1, 0, 1}, one...)
+		last := append([]byte{1, 0, 1}, one...)
 		if twice {
-			first = slices.Concat([]byte{1, 0, 2}, one, one)
+			last = slices.Concat([]byte{1, 0, 2}, one, one)
 		}
-		w := forgedStore(first, record(3000), record(3000), record(3000))
+		w := forgedStore(record(3000), record(3000), record(3000), record(3000), last)
 		db, err := forebay.Open(w.dir, w.options(w.mem))
 		if err == nil {
 			_ = db.Close()

@@ -61,7 +61,9 @@ func images() []*image {
 		commits(w, 40, 42)
 	})
 	add("range deletes", func(o *forebay.Options) { o.MemtableSize = 64 << 10 }, true, func(w *world) { // beside versions
-		commits(w, 0, 20)
+		commits(w, 0, 10)
+		must(w.db.Checkpoint(background)) // or there is nothing to delete
+		commits(w, 10, 20)
 		must(w.db.DeleteRange([]byte("k1"), []byte("k15")))
 		w.deleteRange("k1", "k15")
 		must(w.db.Checkpoint(background))

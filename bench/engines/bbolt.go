@@ -20,7 +20,7 @@ func init() {
 			Written: "NoSync: survives a crash of the process; a power cut may destroy the file",
 		},
 		Settled: "a sync; there is nothing else to do",
-		NoLog:   true,
+		NoLog:   "what was written is in its tree at once",
 		Syncs:   "not known: bbolt syncs by itself, without a seam",
 		open:    openBolt,
 	})

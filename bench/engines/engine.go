@@ -77,8 +77,8 @@ type Engine struct {
 	Settled string
 	// Mixed: Writers of several levels can be had of one open store.
 	Mixed bool
-	// NoLog: what was written is in its tables at once; there is nothing to replay.
-	NoLog bool
+	// NoLog says why an open has no long log to replay; "": it can have one.
+	NoLog string
 	// MaxKey is the longest key in bytes; 0: longer ones than any cell has.
 	MaxKey int
 	// Syncs says what Stats.Syncs counts, or why it counts nothing.

@@ -19,7 +19,7 @@ func init() {
 		},
 		Settled: "a sync; there is nothing else to do",
 		MaxKey:  511,
-		NoLog:   true,
+		NoLog:   "what was written is in its tree at once",
 		Syncs:   "not known: LMDB syncs by itself, without a seam",
 		open:    openLMDB,
 	})

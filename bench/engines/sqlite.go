@@ -20,6 +20,7 @@ func init() {
 			Written: "synchronous NORMAL: survives a crash of the process, and after a power cut is as of the last checkpoint or later. (OFF survives a crash of the process too, and a power cut may destroy the file)",
 		},
 		Settled: "wal_checkpoint(TRUNCATE)",
+		NoLog:   "its log has whole pages, 4 KiB and more for each commit, and is settled all the while",
 		Syncs:   "not known: SQLite syncs by itself, without a seam",
 		open:    openSQLite,
 	})

@@ -22,10 +22,7 @@ func lifeCells() []Cell {
 		About: "open a store whose process was killed with all its records in the log alone; MB of records a second",
 		Any:   true,
 		Needs: func(e *engines.Engine) string {
-			if e.NoLog {
-				return "it has no log that an open replays"
-			}
-			return ""
+			return e.NoLog
 		},
 		run: (*trial).recovery,
 	}, {
@@ -66,6 +63,9 @@ func (t *trial) recoveryRecords() int64 { return t.scale.LogBytes / plain.record
 
 // recovery has a process write, kills it, and opens what it left.
 func (t *trial) recovery() error {
+	if t.engine.Has(engines.Written) { // else what waits in memory is made durable at the end
+		t.level = engines.Written
+	}
 	if t.Part == partWrite {
 		return t.recoveryWrite()
 	}

@@ -348,7 +348,7 @@ func (f *forgedImage) craftSegment(b []byte, bs []block, number uint64, put putt
 		if state.Segments[i].Number != number {
 			continue
 		}
-		for _, level := range []int{16, 64, math.MinInt64} {
+		for _, level := range []int{16, 64, math.MinInt} {
 			s := state.Clone()
 			s.Segments[i].Level = level
 			if !put(fmt.Sprintf("crafted level %d", level), func() ([]byte, map[string][]byte) {

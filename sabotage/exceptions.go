@@ -21,6 +21,7 @@ var exceptions = map[string]string{
 	// Poisonings of the log for an error of the manifest or the table.
 	"commit/commit.go Pipeline.fail: p.log.Poison(err)":                            "no batch that a caller can make is refused by the memtable",
 	"compact.go DB.compactOne: db.log.Poison(err)":                                 "the manifest refuses by itself from then on: nothing is settled or let go, and what the log takes is safe; this tells writers at once",
+	"settle.go DB.stuck: db.log.Poison(err)":                                       "as the others for an error of the manifest: whose edit failed poisons as well, a moment later",
 	"settle.go DB.settleOne: db.log.Poison(merr)":                                  "the manifest refuses by itself from then on: nothing is settled or let go, and what the log takes is safe; this tells writers at once",
 	"settle.go DB.settleOne: db.log.Poison(err)":                                   "StickyDirSync fails each later sync of the directory: nothing is listed that is not durable; this tells writers at once",
 	"wal/log.go Log.Poison: func (l *Log) Poison(err error) { l.poisonWith(err) }": "as the calls of it, which are the four above",

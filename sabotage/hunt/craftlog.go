@@ -193,7 +193,7 @@ func rebound(b []byte, at int, n uint64) []byte {
 }
 
 // crafts are made for one check each, and say by themselves what is due.
-var crafts = []func() string{forgedCut, forgedCatalog, segmentsAlone, otherHeaders, keyTwice}
+var crafts = []func() string{forgedCut, forgedCatalog, segmentsAlone, otherManifests, otherHeaders, keyTwice}
 
 // forgedCatalog opens a log alone whose catalog says what cannot be.
 func forgedCatalog() string {
@@ -252,6 +252,43 @@ func segmentsAlone() string {
 	}
 	if class(err) != 2 {
 		return fmt.Sprintf("segments without a manifest: open says %v", err)
+	}
+	return ""
+}
+
+// otherManifests opens a store whose manifest is gone, or is of before most of its
+// log files were listed.
+func otherManifests() string {
+	o := small()
+	o.MemtableSize = 256 << 10 // all stays in the log
+	w := newWorld(830, o)
+	must(w.open())
+	must(w.commit(forebay.Durable, "a", "1"))
+	before := w.mem.Snapshot()
+	for i := range 8 {
+		must(w.commit(forebay.Durable, "a", value(i, 3000)))
+	}
+	must(w.db.Close())
+	for _, name := range w.files(w.mem) {
+		if !strings.HasPrefix(name, "MANIFEST") {
+			continue
+		}
+		p := path.Join(w.dir, name)
+		for _, to := range [][]byte{nil, before.Bytes(p)} {
+			disk := w.mem.Snapshot()
+			if to == nil {
+				must(disk.Remove(p))
+			} else {
+				must(disk.SetBytes(p, to))
+			}
+			db, err := forebay.Open(w.dir, w.options(disk))
+			if err == nil {
+				_ = db.Close()
+			}
+			if class(err) != 2 {
+				return fmt.Sprintf("the manifest is one of %d bytes: open says %v", len(to), err)
+			}
+		}
 	}
 	return ""
 }

@@ -29,7 +29,7 @@ type found struct {
 // hunts are the ways to look. Each returns the violation in words, "" for none,
 // before its context ends or soon after.
 var hunts = map[string]func(ctx context.Context) string{
-	"crafted": crafted, "forged": forged, "forged+": forgedRest, "damaged": damaged, "damaged+": damagedRest, "live": live, "failing": failing, "crash": crashes, "lives": secondLives, "reopens": reopens,
+	"made": handMade, "crafted": crafted, "forged": forged, "forged+": forgedRest, "damaged": damaged, "damaged+": damagedRest, "live": live, "failing": failing, "crash": crashes, "lives": secondLives, "reopens": reopens,
 	"failing+": failingAll, "crash+": crashesAll, "reopens+": reopensAll, "log+": logAloneAll,
 	"huge": huge, "log-damage": damagedLogs, "follow": follow, "snapshots": snapshots, "log": logAlone, "twins": twins, "explore": explore,
 }
@@ -37,12 +37,12 @@ var hunts = map[string]func(ctx context.Context) string{
 // orders says which hunts come first for a kind of site: the likely ones, and
 // then all others.
 var orders = map[string]string{
-	"sync":     "crash reopens log failing follow damaged snapshots live twins crafted forged " + more,
-	"dirsync":  "crash reopens log failing damaged snapshots follow live twins crafted forged " + more,
-	"checksum": "crafted twins log-damage damaged forged live damaged+ reopens log crash failing follow snapshots " + more,
-	"bound":    "crafted forged huge follow log-damage damaged live twins forged+ log crash reopens failing snapshots " + more,
-	"poison":   "failing log crash reopens follow damaged snapshots live twins crafted forged " + more,
-	"order":    "follow snapshots twins crash reopens log-damage failing log damaged live crafted forged " + more,
+	"sync":     "made crash reopens log failing follow damaged snapshots live twins crafted forged " + more,
+	"dirsync":  "made crash reopens log failing damaged snapshots follow live twins crafted forged " + more,
+	"checksum": "made crafted twins log-damage damaged forged live damaged+ reopens log crash failing follow snapshots " + more,
+	"bound":    "made crafted forged huge follow log-damage damaged live twins forged+ log crash reopens failing snapshots " + more,
+	"poison":   "made failing log crash reopens follow damaged snapshots live twins crafted forged " + more,
+	"order":    "made follow snapshots twins crash reopens log-damage failing log damaged live crafted forged " + more,
 }
 
 // more are the hunts that take long.

@@ -1,5 +1,7 @@
 package vfs
 
+import "io"
+
 // injFile is a File of an Injector.
 type injFile struct {
 	in   *Injector
@@ -25,12 +27,15 @@ func (f *injFile) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, r.err(CallRead, f.name)
 }
 
-func (f *injFile) WriteAt(p []byte, off int64) (n int, err error) {
+func (f *injFile) WriteAt(p []byte, off int64) (n int, err error) { return f.write(f.f, p, off) }
+
+// write is a write to the file by way of below.
+func (f *injFile) write(below io.WriterAt, p []byte, off int64) (n int, err error) {
 	r := f.in.begin(CallWrite, f.name)
 	if r == nil {
-		return f.f.WriteAt(p, off)
+		return below.WriteAt(p, off)
 	}
-	write := f.f.WriteAt
+	write := below.WriteAt
 	part := min(r.Part, len(p))
 	if r.After {
 		part = len(p)

@@ -212,9 +212,12 @@ func (f *recFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (f *recFile) WriteAt(p []byte, off int64) (int, error) {
+func (f *recFile) WriteAt(p []byte, off int64) (int, error) { return f.write(f.f, p, off) }
+
+// write is a write to the file by way of below.
+func (f *recFile) write(below io.WriterAt, p []byte, off int64) (int, error) {
 	e := f.r.begin(CallWrite, f.name)
-	n, err := f.f.WriteAt(p, off)
+	n, err := below.WriteAt(p, off)
 	e.Off, e.Len, e.N, e.Err = off, int64(len(p)), int64(n), err
 	f.r.end(e)
 	return n, err

@@ -119,6 +119,7 @@ func (l *Log) leave() error {
 	sp := l.hist[len(l.hist)-1]
 	sp.last, sp.hash, sp.index, sp.keep = l.pos.LSN, l.pos.Hash, index, l.keepSum-min(l.keepSum, sp.given)
 	l.histMu.Unlock()
+	f.window.close()
 	if f.unsynced > 0 {
 		l.behind = append(l.behind, f)
 	} else {

@@ -99,6 +99,7 @@ type logFile struct {
 	sync     vfs.File // handle for DSync and DirectDSync; nil otherwise
 	size     int64    // preallocated
 	unsynced int64    // bytes written and not synced
+	window   window
 }
 
 // Open opens the log in dir, or makes one, recovers it and takes its lock. It
@@ -445,6 +446,7 @@ func (l *Log) closeFiles() {
 }
 
 func (f *logFile) close() {
+	f.window.close()
 	f.f.Close()
 	if f.sync != nil {
 		f.sync.Close()

@@ -230,6 +230,12 @@ type Options struct {
 	// new size durable, too. Fewer bytes are written, a sync takes longer, and a
 	// disk that is full poisons the log where otherwise there is ErrFull.
 	NoZeros bool
+	// MapFrom is how many bytes of a file must be unsynced before small writes of
+	// Written records go into mapped memory, without a system call. It needs a file
+	// system with vfs.Mapper, files filled with zeros, Align 0, and the mechanism
+	// Fdatasync. Default 1 MiB; negative: never. A sync may then write up to a
+	// mebibyte more than what was changed.
+	MapFrom int64
 	// MarkDelay is how long the log must be idle before a mark is written, so
 	// that damage to the last group is not taken for a torn tail. Default
 	// 100 ms; negative: marks are written on Close alone.
@@ -304,6 +310,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	out.FileSize &^= frame.BlockAlign - 1
 	out.FirstFileSize = min(out.FirstFileSize&^(frame.BlockAlign-1), out.FileSize)
+	if out.MapFrom == 0 {
+		out.MapFrom = windowFrom
+	}
 	if out.MarkDelay == 0 {
 		out.MarkDelay = 100 * time.Millisecond
 	}

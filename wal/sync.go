@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"syscall"
 	"time"
@@ -33,12 +34,14 @@ func (l *Log) writeOut(sync bool) error {
 		if sync && l.cur.sync != nil && l.cur.unsynced == 0 && len(l.behind) == 0 {
 			f, through = l.cur.sync, true
 		}
-		write := func() error { return writeAt(f, buf, l.b.Offset()) }
 		var err error
-		if through {
-			err = l.timed(write)
-		} else {
-			err = write()
+		switch {
+		case through:
+			err = l.timed(func() error { return writeAt(f, buf, l.b.Offset()) })
+		case sync:
+			err = writeAt(f, buf, l.b.Offset())
+		default:
+			err = writeAt(l.place(int64(len(buf))), buf, l.b.Offset())
 		}
 		if err != nil {
 			return fmt.Errorf("write %s: %w", l.cur.path, err)
@@ -111,9 +114,7 @@ func (l *Log) timed(sync func() error) error {
 }
 
 // writeAt repeats a write that was interrupted before it wrote anything.
-func writeAt(f interface {
-	WriteAt([]byte, int64) (int, error)
-}, b []byte, off int64) error {
+func writeAt(f io.WriterAt, b []byte, off int64) error {
 	for try := 0; ; try++ {
 		n, err := f.WriteAt(b, off)
 		if err == nil || n > 0 || try == 10 || !errors.Is(err, syscall.EINTR) {

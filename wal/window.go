@@ -1,0 +1,69 @@
+package wal
+
+import (
+	"io"
+
+	"github.com/forebaydb/forebay/vfs"
+	"github.com/forebaydb/forebay/wal/frame"
+)
+
+const (
+	// windowSize is how much of a file is mapped at a time, in bytes.
+	windowSize = 1 << 20
+	// windowFrom is the default of Options.MapFrom. A file system may write a
+	// megabyte for each byte of a mapping that was changed since the last sync, so
+	// that syncs must not be near each other.
+	windowFrom = 1 << 20
+	// windowMost is the longest write that goes there: of a longer one the system
+	// call is the smaller part.
+	windowMost = 16 << 10
+)
+
+// window is a mapped part of the current file, for small writes without a sync: a
+// system call takes some microseconds, a store into mapped memory a few hundredths.
+// It needs the file to hold what is mapped, durable zeros or old frames, and is
+// gone before the file is anybody else's.
+type window struct {
+	m        vfs.Mapping // nil: none
+	from, to int64
+	never    bool // the file cannot be mapped
+}
+
+// place returns what to write the next n bytes to that are not synced at once.
+// After an error of a window nothing is written any more: the log is poisoned.
+func (l *Log) place(n int64) io.WriterAt {
+	f, off := l.cur, l.b.Offset()
+	w := &f.window
+	switch {
+	case n > windowMost || l.opts.MapFrom < 0 || f.unsynced < l.opts.MapFrom || w.never:
+		return f.f
+	case w.m != nil && off >= w.from && off+n <= w.to:
+		return w.m
+	case f.sync != nil || f.head.Align != frame.FrameAlign:
+		// A mapping writes blocks again that hold synced bytes.
+		w.never = true
+		return f.f
+	}
+	w.close()
+	w.from = off &^ (vfs.MapAlign - 1)
+	w.to = min(w.from+windowSize, f.size)
+	if off+n > w.to {
+		return f.f
+	}
+	m, err := vfs.Map(f.f, w.from, w.to-w.from)
+	if err != nil {
+		w.never = true
+		return f.f
+	}
+	w.m = m
+	return m
+}
+
+// close may be called again.
+func (w *window) close() {
+	if w.m != nil {
+		// An error leaves memory mapped, and nothing undone.
+		_ = w.m.Close()
+		w.m = nil
+	}
+}

@@ -94,6 +94,7 @@ func (f *forgedImage) craftFrames(b []byte, put putter) {
 	withIndex := two(func(bl *frame.Builder) { bl.Index(2, 1, index) })
 	if !lay("in order", 0, two(func(*frame.Builder) {}), nil) ||
 		!lay("a link within", 0, two(func(bl *frame.Builder) { bl.Link(frame.Link{Kept: 1, Copies: 1}, 1) }), nil) ||
+		!lay("copies that are none", 0, two(func(*frame.Builder) {}), func(b []byte, ps []place) { le.PutUint64(b[ps[0].off+56+24:], 1) }) ||
 		!lay("a link that counts a record", 0, func(bl *frame.Builder) { proven(bl, 2); proven(bl, 3) }, counted(0)) ||
 		!lay("a data frame without records", 0, two(func(bl *frame.Builder) { bl.Mark(2, 1, 0) }), func(b []byte, ps []place) { b[ps[3].off+4] = 2 }) ||
 		!lay("a mark that counts a record", 0, func(bl *frame.Builder) { proven(bl, 1); proven(bl, 3) }, counted(2)) ||

@@ -30,11 +30,13 @@ func huge(ctx context.Context) string {
 			{"a value above the limit", value(1, base.MaxValueSize+1), false},
 			{"a record above the limit", make([]byte, base.MaxRecordSize+1), false},
 		} {
+			step("huge")
 			err := openRecord(c.rec, false)
 			if c.good && err != nil || !c.good && class(err) != 2 {
 				return fmt.Sprintf("%s: open says %v", c.name, err)
 			}
 		}
+		step("huge")
 		// What is settled is not replayed; who follows reads it.
 		if err := openSettled(value(1, base.MaxValueSize+1)); class(err) != 2 {
 			return fmt.Sprintf("a value above the limit, settled: a follower gets %v", err)

@@ -325,6 +325,7 @@ func logScriptsAll(ctx context.Context, chance int) string {
 				}
 				g.opts.MaxBytes = 64 << 10
 			}
+			g.opts.NoSpares = s.name == "released files" // they are removed, not used again
 			if s.name == "an archive that has not come" {
 				g.opts.Archive = func(context.Context, wal.ArchiveFile) error { return fmt.Errorf("not now") }
 			}

@@ -113,25 +113,32 @@ func guarded(ctx context.Context, run func(context.Context) string) (what string
 	return run(ctx)
 }
 
-// beat is when the hunt last said that it is alive, in Unix nanoseconds, and at
-// what it is.
-var beat atomic.Int64
+// beat is when the hunt last said that it is alive, in Unix nanoseconds, and spent
+// what it had had of processors then; at is at what it is.
+var beat, spent atomic.Int64
 var at atomic.Value
 
 // step says that the hunt goes on, at what.
 func step(what string) {
 	at.Store(what)
+	spent.Store(int64(processor()))
 	beat.Store(time.Now().UnixNano())
 }
 
-// hangs is how long one step may take, of the clock.
-const hangs = time.Minute
+// hangs is how long one step may take, of the clock, and spins of a processor.
+const (
+	hangs = time.Minute
+	spins = 20 * time.Second
+)
 
 // watch ends the hunt when a step takes too long: the engine hangs.
 func watch() {
 	for range time.Tick(time.Second) {
 		if since := time.Since(time.Unix(0, beat.Load())); since > hangs {
 			report(at.Load().(string), fmt.Sprintf("hang: no answer for %v", since.Round(time.Second)))
+		}
+		if n := processor() - time.Duration(spent.Load()); n > spins {
+			report(at.Load().(string), fmt.Sprintf("hang: no answer in %v of a processor", n.Round(time.Second)))
 		}
 	}
 }

@@ -205,8 +205,11 @@ func TestAnOpenThatSettlesIsCut(t *testing.T) {
 	db := open(t, config(disk.Snapshot()))
 	proven, last := db.Recovery().Proven, db.LastLSN()
 	require.NoError(t, db.Close())
-	cuts := 0
-	for at := 1; ; at += 1 + at/40 {
+	cuts, apart, least := 0, 40, 50
+	if testing.Short() {
+		apart, least = 8, 20
+	}
+	for at := 1; ; at += 1 + at/apart {
 		after, was := cut(disk, at, uint64(at))
 		if !was {
 			break
@@ -225,7 +228,7 @@ func TestAnOpenThatSettlesIsCut(t *testing.T) {
 		require.NoError(t, db.Close())
 	}
 	t.Logf("%d cuts", cuts)
-	require.Greater(t, cuts, 50)
+	require.Greater(t, cuts, least)
 }
 
 // TestNoRoomToSettleWhileOpening: where there is no room for segments, an open does
@@ -258,9 +261,12 @@ func TestNoRoomToSettleWhileOpening(t *testing.T) {
 // and the next open has all.
 func TestErrorsOfAnOpenThatSettles(t *testing.T) {
 	disk, main, other := unsettled(t, 3, true)
-	failed := 0
+	failed, apart, least := 0, 10, 30
+	if testing.Short() {
+		apart, least = 2, 10
+	}
 	for _, call := range []vfs.Call{vfs.CallRead, vfs.CallWrite, vfs.CallCreate, vfs.CallSync, vfs.CallSyncDir, vfs.CallSize, vfs.CallRemove, vfs.CallClose} {
-		for k := 1; ; k += 1 + k/10 {
+		for k := 1; ; k += 1 + k/apart {
 			mem := disk.Snapshot()
 			in := vfs.NewInjector(mem)
 			rule := in.Add(vfs.Rule{Call: call, K: k, Err: syscall.EIO})
@@ -289,7 +295,7 @@ func TestErrorsOfAnOpenThatSettles(t *testing.T) {
 		}
 	}
 	t.Logf("%d opens failed", failed)
-	require.Greater(t, failed, 30)
+	require.Greater(t, failed, least)
 }
 
 // TestNoBatchInALargeLog: a record that is no batch is found before anything is

@@ -212,9 +212,14 @@ type blockIter struct {
 
 	// Of the last run: where its entries are, the keys that are not in the block
 	// in one piece, and its direction.
-	places   []int
-	keys     []byte
+	*runRoom // nil until there was a run
 	runsBack bool
+}
+
+// runRoom is memory for a run, which one iterator leaves to the next.
+type runRoom struct {
+	places []int
+	keys   []byte
 }
 
 // init points the iterator at a payload and keeps its buffers.

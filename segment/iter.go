@@ -83,6 +83,7 @@ func (it *iter) Err() error { return it.err }
 // stands nowhere from then on.
 func (it *iter) Close() error {
 	it.s.release()
+	it.b.leave()
 	*it = iter{block: -1, err: it.err}
 	return nil
 }

@@ -1,6 +1,20 @@
 package segment
 
-import "github.com/forebaydb/forebay/internal/base"
+import (
+	"sync"
+
+	"github.com/forebaydb/forebay/internal/base"
+)
+
+var runRooms = sync.Pool{New: func() any { return new(runRoom) }}
+
+// leave gives the memory of runs back.
+func (b *blockIter) leave() {
+	if b.runRoom != nil && cap(b.keys) <= maxKeptBuffer {
+		runRooms.Put(b.runRoom)
+	}
+	b.runRoom = nil
+}
 
 // Run implements base.Runner. A run ends with its block at the latest.
 func (it *iter) Run(dst []base.Version, most int, back bool) []base.Version {
@@ -16,6 +30,9 @@ func (it *iter) Advance(n int) { it.b.advance(n) }
 // run is Run. Where the block does not hold together the run ends: the move that
 // comes there tells.
 func (b *blockIter) run(dst []base.Version, most int, back bool) []base.Version {
+	if b.runRoom == nil {
+		b.runRoom = runRooms.Get().(*runRoom)
+	}
 	b.places, b.keys, b.runsBack = b.places[:0], b.keys[:0], back
 	if !back {
 		whole, n := b.whole, b.n

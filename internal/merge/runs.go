@@ -2,6 +2,7 @@ package merge
 
 import (
 	"bytes"
+	"sync"
 
 	"github.com/forebaydb/forebay/internal/base"
 )
@@ -22,15 +23,32 @@ type runs struct {
 	from base.Runner // nil: there is none
 	cur  *base.Version
 
-	run     []base.Version
-	reverse bool
+	*runRoom // nil until there was a run
+	reverse  bool
+	at       int
+
+	size, wait, waited int
+}
+
+// runRoom is memory for a run, which one walk leaves to the next.
+type runRoom struct {
+	run []base.Version
 	// shown are the numbers in run of what the reader sees; at is which of them
 	// is cur. Backward, behind has for each the number of the first version that
 	// is not of its key.
 	shown, behind []int
-	at            int
+}
 
-	size, wait, waited int
+var runRooms = sync.Pool{New: func() any { return new(runRoom) }}
+
+// close gives the memory back.
+func (r *runs) close() {
+	r.cur, r.from = nil, nil
+	if r.runRoom != nil {
+		clear(r.run[:cap(r.run)]) // it names the bytes of blocks
+		runRooms.Put(r.runRoom)
+		r.runRoom = nil
+	}
 }
 
 // start forgets the run, and how far the walk has gone.
@@ -59,6 +77,9 @@ func (v *Visible) takeRun() bool {
 	case r.wait > 0:
 		r.wait--
 		return false
+	}
+	if r.runRoom == nil {
+		r.runRoom = runRooms.Get().(*runRoom)
 	}
 	r.run, r.reverse = r.from.Run(r.run, r.size, v.reverse), v.reverse
 	r.shown, r.behind = r.shown[:0], r.behind[:0]

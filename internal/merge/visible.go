@@ -342,6 +342,6 @@ func (v *Visible) Err() error { return v.err }
 // Close closes the iterator below and returns its error.
 func (v *Visible) Close() error {
 	v.valid = false
-	v.runs.start()
+	v.runs.close()
 	return v.it.Close()
 }

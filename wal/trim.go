@@ -35,6 +35,8 @@ func (l *Log) trim(settled LSN) error {
 		floor.Epoch = l.epochAt(last)
 		l.histMu.Unlock()
 		e.Floor = &floor
+		// A void file may name the floor's file, with records that it does not have.
+		e.Remove = append(e.Remove, l.void...)
 	}
 	for _, sp := range gone {
 		e.Remove = append(e.Remove, sp.meta.Number)
@@ -72,6 +74,10 @@ func (l *Log) trim(settled LSN) error {
 	for _, sp := range gone {
 		l.fsys.Remove(join(l.dir, FileName(sp.meta.Number)))
 	}
+	for _, n := range l.void {
+		l.fsys.Remove(join(l.dir, FileName(n)))
+	}
+	l.void = nil
 	return nil
 }
 

@@ -3,6 +3,7 @@ package wal_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -97,6 +98,48 @@ func TestTrimLeavesWhatIsHeld(t *testing.T) {
 	require.NoError(t, l.Trim(l.LastLSN()))
 	require.Empty(t, l.Files())
 	require.NoError(t, l.Close())
+}
+
+// TestTrimTakesVoidFilesAlong: a file that a crash has left behind what it follows is
+// no part of the history. Its link names the place where the floor is then, with more
+// records than that file has: if it stayed listed, the next open would take it for
+// what goes on there.
+func TestTrimTakesVoidFilesAlong(t *testing.T) {
+	mem := vfs.NewMem()
+	o := testOptions(mem)
+	o.Policy = wal.SyncNever
+	l, _ := openAll(t, o)
+	put(t, l, wal.Durable, "1")
+	put(t, l, wal.Durable, "2")
+	put(t, l, wal.Written, strings.Repeat("3", 9000))
+	put(t, l, wal.Written, strings.Repeat("4", 9000))
+	require.Len(t, l.Files(), 2)
+	disk := mem.PowerCut(func(_ int, u vfs.Unit) vfs.Fate {
+		if u.Name == "db/000001.log" {
+			return vfs.Lost
+		}
+		return vfs.Kept
+	})
+	require.NoError(t, l.Close())
+	o.FS = disk
+	l, got := openAll(t, o)
+	require.Equal(t, []string{"1", "2"}, got)
+	require.NotEmpty(t, l.Recovery().Void)
+	require.NoError(t, l.Trim(2))
+	require.Empty(t, numbers(t, disk))
+	crash := disk.PowerCut(func(int, vfs.Unit) vfs.Fate { return vfs.Kept })
+	require.NoError(t, l.Close())
+	for _, fs := range []vfs.FS{crash, disk} {
+		o.FS = fs
+		l, got = openAll(t, o)
+		require.Empty(t, got)
+		require.Equal(t, wal.LSN(2), l.LastLSN())
+		require.Equal(t, wal.LSN(3), put(t, l, wal.Durable, "again"))
+		require.NoError(t, l.Close())
+		l, got = openAll(t, o)
+		require.Equal(t, []string{"again"}, got)
+		require.NoError(t, l.Close())
+	}
 }
 
 // TestTrimOfCopies: the epoch of what was copied stays that of its commit.

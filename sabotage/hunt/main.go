@@ -131,9 +131,15 @@ const (
 	spins = 20 * time.Second
 )
 
-// watch ends the hunt when a step takes too long: the engine hangs.
+// watch ends the hunt when a step takes too long: the engine hangs. Where the
+// machine stood still, this comes late, too, and the clock says nothing.
 func watch() {
+	last := time.Now()
 	for range time.Tick(time.Second) {
+		late := time.Since(last) > 10*time.Second
+		if last = time.Now(); late {
+			beat.Store(last.UnixNano())
+		}
 		if since := time.Since(time.Unix(0, beat.Load())); since > hangs {
 			report(at.Load().(string), fmt.Sprintf("hang: no answer for %v", since.Round(time.Second)))
 		}

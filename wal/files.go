@@ -313,10 +313,9 @@ func (l *Log) fillFile(lf *logFile, zero bool) error {
 		return err
 	}
 	if zero && !l.opts.NoZeros {
-		if err := lf.f.Zero(start, lf.size-start); err != nil {
+		if err := l.zero(lf, start); err != nil {
 			return err
 		}
-		l.stats.zeroed.Add(lf.size - start)
 	}
 	if err := lf.f.Sync(); err != nil {
 		return err
@@ -334,6 +333,28 @@ func (l *Log) fillFile(lf *logFile, zero bool) error {
 	}
 	if err != nil {
 		return fmt.Errorf("sync mechanism %s: %w", l.opts.Mechanism, err)
+	}
+	return nil
+}
+
+// zeroPiece is how many zeros are written at once to a file that is not going to be
+// mapped. Linux keeps what was written at once together, and each later write and
+// sync there looks at all of it.
+const zeroPiece = 64 << 10
+
+// zero fills a file with zeros from an offset on.
+func (l *Log) zero(lf *logFile, from int64) error {
+	piece := int64(zeroPiece)
+	if l.mapped.Load() {
+		piece = windowSize
+	}
+	for from < lf.size {
+		n := min(lf.size, (from+piece)&^(piece-1)) - from
+		if err := lf.f.Zero(from, n); err != nil {
+			return err
+		}
+		l.stats.zeroed.Add(n)
+		from += n
 	}
 	return nil
 }

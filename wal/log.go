@@ -53,7 +53,8 @@ type Log struct {
 	marked  LSN // durable LSN of the last mark
 	entries []frame.IndexEntry
 	keepSum uint64
-	expect  int // requests that the next group is likely to have
+	expect  int         // requests that the next group is likely to have
+	mapped  atomic.Bool // files are being mapped; read by who makes the next one
 
 	assigned, written, durable atomic.Uint64
 

@@ -233,8 +233,8 @@ type Options struct {
 	// MapFrom is how many bytes of a file must be unsynced before small writes of
 	// Written records go into mapped memory, without a system call. It needs a file
 	// system with vfs.Mapper, files filled with zeros, Align 0, and the mechanism
-	// Fdatasync. Default 1 MiB; negative: never. A sync may then write up to a
-	// mebibyte more than what was changed.
+	// Fdatasync. Default 2 MiB; negative: never. A sync may then write up to 4 MiB
+	// more than what was changed.
 	MapFrom int64
 	// MarkDelay is how long the log must be idle before a mark is written, so
 	// that damage to the last group is not taken for a torn tail. Default

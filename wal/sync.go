@@ -88,6 +88,9 @@ func (l *Log) syncFile(f *logFile) error {
 	if err := l.timed(f.f.SyncData); err != nil {
 		return fmt.Errorf("sync %s: %w", f.path, err)
 	}
+	if f.unsynced < l.opts.MapFrom { // syncs are near each other
+		l.mapped.Store(false)
+	}
 	f.unsynced = 0
 	return nil
 }

@@ -8,12 +8,14 @@ import (
 )
 
 const (
-	// windowSize is how much of a file is mapped at a time, in bytes.
-	windowSize = 1 << 20
-	// windowFrom is the default of Options.MapFrom. A file system may write a
-	// megabyte for each byte of a mapping that was changed since the last sync, so
-	// that syncs must not be near each other.
-	windowFrom = 1 << 20
+	// windowSize is how much of a file is mapped at a time, in bytes, at multiples
+	// of it: a huge page, which one fault maps where the file system keeps the
+	// zeros together.
+	windowSize = 2 << 20
+	// windowFrom is the default of Options.MapFrom. A file system may write a huge
+	// page for each byte of a mapping that was changed since the last sync, so that
+	// syncs must not be near each other.
+	windowFrom = 2 << 20
 	// windowMost is the longest write that goes there: of a longer one the system
 	// call is the smaller part.
 	windowMost = 16 << 10
@@ -45,7 +47,7 @@ func (l *Log) place(n int64) io.WriterAt {
 		return f.f
 	}
 	w.close()
-	w.from = off &^ (vfs.MapAlign - 1)
+	w.from = off &^ (windowSize - 1)
 	w.to = min(w.from+windowSize, f.size)
 	if off+n > w.to {
 		return f.f
@@ -56,6 +58,7 @@ func (l *Log) place(n int64) io.WriterAt {
 		return f.f
 	}
 	w.m = m
+	l.mapped.Store(true)
 	return m
 }
 

@@ -79,7 +79,7 @@ func (r *Run) Add(lsn base.LSN, kind base.Kind, key, value []byte) error {
 	if at == 0 {
 		r.first, r.same = append(r.first[:0], key...), len(key)
 	} else if r.same > 0 {
-		r.same = common(r.first[:r.same], key)
+		r.same = base.CommonPrefix(r.first[:r.same], key)
 	}
 	r.arena = slices.Grow(r.arena, runHead+len(key)+len(value))[:at+runHead+len(key)+len(value)]
 	b := r.arena[at:]
@@ -90,17 +90,6 @@ func (r *Run) Add(lsn base.LSN, kind base.Kind, key, value []byte) error {
 	copy(b[runHead+len(key):], value)
 	r.items = append(r.items, item{at: uint64(at)})
 	return nil
-}
-
-// common returns how many bytes a and b have in common from the front.
-func common(a, b []byte) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
-		}
-	}
-	return n
 }
 
 // AddRangeDelete enters a range delete of the keys from lo to before hi. It copies
@@ -141,12 +130,10 @@ func (r *Run) Sort() error {
 	return nil
 }
 
-// radix sorts the items by their heads, and those of one head in descending order
-// of their place, that is of their LSN: the lowest byte first, each in one pass that
+// radix sorts the items by their heads: the lowest byte first, each in one pass that
 // keeps the order of what is equal. Bytes that are the same in all heads cost
 // nothing.
 func (r *Run) radix() {
-	slices.Reverse(r.items)
 	var counts [8][256]int
 	for _, it := range r.items {
 		for b := range counts {

@@ -48,7 +48,7 @@ func (d *dataBuilder) add(key []byte, lsn base.LSN, kind base.Kind, value []byte
 	if restart {
 		d.restarts = append(d.restarts, uint32(len(d.buf)))
 	} else {
-		shared = commonPrefix(d.buf[d.wholeTo-d.whole:d.wholeTo], key)
+		shared = base.CommonPrefix(d.buf[d.wholeTo-d.whole:d.wholeTo], key)
 	}
 	b := slices.Grow(d.buf, len(key)-shared+len(value)+entryRoom)
 	b = binary.AppendUvarint(b, uint64(shared))
@@ -77,20 +77,6 @@ func (d *dataBuilder) finish() []byte {
 // difference is, in either direction.
 func zigzag(d uint64) uint64   { return d<<1 ^ uint64(int64(d)>>63) }
 func unzigzag(z uint64) uint64 { return z>>1 ^ -(z & 1) }
-
-func commonPrefix(a, b []byte) int {
-	n := min(len(a), len(b))
-	i := 0
-	for ; i+8 <= n; i += 8 {
-		if binary.LittleEndian.Uint64(a[i:]) != binary.LittleEndian.Uint64(b[i:]) {
-			break
-		}
-	}
-	for i < n && a[i] == b[i] {
-		i++
-	}
-	return i
-}
 
 // entryHead is what stands before the bytes of an entry. Its own bytes of the key are
 // data[key:val], the value is data[val:end].
@@ -359,7 +345,7 @@ func (b *blockIter) search(key []byte, lsn base.LSN) (n int, h entryHead, of, ok
 		end = b.restart(r + 1)
 	}
 	b.whole, b.same = b.data[h.key:h.val], 0
-	common := commonPrefix(b.whole, key)
+	common := base.CommonPrefix(b.whole, key)
 	first := bytes.Compare(b.whole[common:], key[common:])
 	c := first
 	for n = r * restartEvery; ; {

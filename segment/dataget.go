@@ -26,11 +26,11 @@ func (b *blockIter) lookup(h *entryHead) lookup {
 // get finds the first version at or after (key, lsn), if it is one of key. ok is
 // false when the block does not decode.
 func (b *blockIter) get(key []byte, lsn base.LSN) (l lookup, ok bool) {
-	if n, h, of, ok := b.search(key, lsn); !ok || n < 0 || !of {
-		return l, ok
-	} else {
-		return b.lookup(&h), true
+	n, h, of, ok := b.search(key, lsn)
+	if ok && n >= 0 && of {
+		l = b.lookup(&h)
 	}
+	return l, ok
 }
 
 // directory names the entries of a cached data block by a byte of their keys'

@@ -173,7 +173,7 @@ func (x *index) makeHeads() {
 	}
 	// The separators rise, so what the first and the last share all share.
 	first := x.key(1)
-	x.prefix = first[:commonPrefix(first, x.key(n-1))]
+	x.prefix = first[:base.CommonPrefix(first, x.key(n-1))]
 	x.heads = make([]uint64, n-1)
 	for i := range x.heads {
 		x.heads[i] = head(x.key(i + 1)[len(x.prefix):])
@@ -206,7 +206,7 @@ func (b *indexBuilder) finish() []byte {
 // separator returns the least a block can be known by: above the version before
 // it, at or below its first. It aliases firstKey.
 func separator(lastKey, firstKey []byte, firstLSN base.LSN) ([]byte, base.LSN) {
-	n := commonPrefix(lastKey, firstKey)
+	n := base.CommonPrefix(lastKey, firstKey)
 	if n == len(firstKey) { // the same key, an older version
 		return firstKey, firstLSN
 	}

@@ -47,38 +47,30 @@ func Map(f File, off, n int64) (Mapping, error) {
 }
 
 // Map is for Mapper: each write to it is one to the file.
-func (f *injFile) Map(off, n int64) (Mapping, error) {
-	m, err := Map(f.f, off, n)
-	if err != nil {
-		return nil, err
-	}
-	return &injMapping{f, m}, nil
-}
-
-type injMapping struct {
-	f *injFile
-	m Mapping
-}
-
-func (m *injMapping) WriteAt(p []byte, off int64) (int, error) { return m.f.write(m.m, p, off) }
-func (m *injMapping) Close() error                             { return m.m.Close() }
+func (f *injFile) Map(off, n int64) (Mapping, error) { return mapBelow(f.f, off, n, f.write) }
 
 // Map is for Mapper: each write to it is one to the file.
-func (f *recFile) Map(off, n int64) (Mapping, error) {
-	m, err := Map(f.f, off, n)
+func (f *recFile) Map(off, n int64) (Mapping, error) { return mapBelow(f.f, off, n, f.write) }
+
+// writer writes to what is below a file, as a write of the file.
+type writer func(below io.WriterAt, p []byte, off int64) (int, error)
+
+// mapBelow maps what is below a file.
+func mapBelow(below File, off, n int64, write writer) (Mapping, error) {
+	m, err := Map(below, off, n)
 	if err != nil {
 		return nil, err
 	}
-	return &recMapping{f, m}, nil
+	return &mappingBelow{m, write}, nil
 }
 
-type recMapping struct {
-	f *recFile
-	m Mapping
+type mappingBelow struct {
+	m     Mapping
+	write writer
 }
 
-func (m *recMapping) WriteAt(p []byte, off int64) (int, error) { return m.f.write(m.m, p, off) }
-func (m *recMapping) Close() error                             { return m.m.Close() }
+func (m *mappingBelow) WriteAt(p []byte, off int64) (int, error) { return m.write(m.m, p, off) }
+func (m *mappingBelow) Close() error                             { return m.m.Close() }
 
 // Map is for Mapper. The model of a mapping is that of writes.
 func (f *memFile) Map(off, n int64) (Mapping, error) {

@@ -80,7 +80,12 @@ func (s *boltStore) Writer(Level) (Writer, error) {
 }
 
 func (s *boltStore) Reader() (Reader, error) {
-	r := &boltReader{view: s.db.View}
+	return newBoltReader(s.db.View, nil), nil
+}
+
+// newBoltReader returns a reader of what view shows. It makes no memory for a Get.
+func newBoltReader(view func(func(*bolt.Tx) error) error, closer func() error) *boltReader {
+	r := &boltReader{view: view, close: closer}
 	r.get = func(tx *bolt.Tx) error {
 		v := tx.Bucket(bucket).Get(r.key)
 		if r.found = v != nil; r.found {
@@ -88,7 +93,7 @@ func (s *boltStore) Reader() (Reader, error) {
 		}
 		return nil
 	}
-	return r, nil
+	return r
 }
 
 func (s *boltStore) Settle(context.Context) error { return s.db.Sync() }
@@ -100,15 +105,7 @@ func (s *boltStore) Snapshot() (Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &boltReader{view: func(fn func(*bolt.Tx) error) error { return fn(tx) }, close: tx.Rollback}
-	r.get = func(tx *bolt.Tx) error {
-		v := tx.Bucket(bucket).Get(r.key)
-		if r.found = v != nil; r.found {
-			r.visit(v)
-		}
-		return nil
-	}
-	return r, nil
+	return newBoltReader(func(fn func(*bolt.Tx) error) error { return fn(tx) }, tx.Rollback), nil
 }
 
 func (s *boltStore) Transform(_ Level, key []byte, fn func(old []byte) []byte) (int, error) {

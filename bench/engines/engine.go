@@ -166,7 +166,9 @@ type Reader interface {
 	Get(key []byte, visit func(value []byte)) (bool, error)
 	// Scan visits up to limit records in order, from the first at or behind from
 	// (nil: the first of all) or, in reverse, from the last of all. Keys and values
-	// are lent for the call. It returns how many it visited.
+	// are lent for the call. It returns how many it visited. Each engine has a loop
+	// of its own: in one for all, each step would be a call through an interface,
+	// and count against the engine.
 	Scan(from []byte, limit int, reverse bool, visit func(key, value []byte)) (int, error)
 	Close() error
 }

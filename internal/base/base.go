@@ -5,6 +5,7 @@ package base
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 )
 
@@ -91,6 +92,21 @@ func Compare(aKey []byte, aLSN LSN, bKey []byte, bLSN LSN) int {
 		return 1
 	}
 	return 0
+}
+
+// CommonPrefix returns how many bytes a and b have in common from the front.
+func CommonPrefix(a, b []byte) int {
+	n := min(len(a), len(b))
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		if binary.LittleEndian.Uint64(a[i:]) != binary.LittleEndian.Uint64(b[i:]) {
+			break
+		}
+	}
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	return i
 }
 
 // Iterator walks versions in the order of Compare. A new iterator stands

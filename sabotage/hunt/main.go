@@ -71,6 +71,12 @@ func main() {
 	if *only != "" {
 		order = *only
 	}
+	for _, name := range strings.Fields(order) {
+		if hunts[name] == nil { // to run it would look like a catch
+			fmt.Fprintf(os.Stderr, "hunter: there is no hunt %q\n", name)
+			os.Exit(1)
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { // a machine that does other things, too, is no reason to see less
 		for processor() < *budget {

@@ -208,3 +208,34 @@ func TestAttackReadOnlyRefusesWrites(t *testing.T) {
 	}
 	harmless(db)
 }
+
+// TestAttackCloseWakesWhoWaitsForMemory: two Checkpoints of the caller's own have
+// frozen all memtables that may wait, and Close ends both before they settle one.
+// Nobody else settles them: Close has to tell the writer.
+func TestAttackCloseWakesWhoWaitsForMemory(t *testing.T) {
+	db := open(t, &Options{FS: vfs.NewMem()})
+	db.checkMu.Lock()
+	ended := make(chan error, 3)
+	for i := range maxFrozen {
+		require.NoError(t, db.Put([]byte("key"), nil))
+		go func() { ended <- db.Checkpoint(context.Background()) }()
+		require.Eventually(t, func() bool { return len(db.view.Load().frozen) > i }, time.Minute, time.Millisecond)
+	}
+	go func() { ended <- db.Put([]byte("waits"), nil) }()
+	select {
+	case err := <-ended:
+		t.Fatalf("nobody was to end yet: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	require.NoError(t, db.refuse())
+	db.checkMu.Unlock()
+	for range cap(ended) {
+		select {
+		case err := <-ended:
+			require.ErrorIs(t, err, ErrClosed)
+		case <-time.After(10 * time.Second):
+			t.Fatal("the writer waits for ever")
+		}
+	}
+	require.NoError(t, db.close())
+}

@@ -67,7 +67,7 @@ type DB struct {
 	mu       sync.Mutex
 	closed   bool
 	settling bool          // a goroutine settles frozen tables
-	settled  chan struct{} // closed, and replaced, after each attempt to settle
+	settled  chan struct{} // closed, and replaced, after each attempt to settle and by Close
 	failure  error         // of the last attempt
 
 	bgMu       sync.Mutex // guards bgClosed, that nothing is begun after it, and the setting of shut
@@ -340,6 +340,7 @@ func (db *DB) refuse() error {
 		return ErrClosed
 	}
 	db.closed = true
+	db.wake() // the settling that a writer waits for may never be tried again
 	return nil
 }
 

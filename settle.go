@@ -156,6 +156,11 @@ func (db *DB) settleAll() {
 // settled it. mu is held.
 func (db *DB) attempted(err error) {
 	db.failure = err
+	db.wake()
+}
+
+// wake makes those who wait for a memtable to be settled look again. mu is held.
+func (db *DB) wake() {
 	close(db.settled)
 	db.settled = make(chan struct{})
 }

@@ -239,3 +239,12 @@ func TestAttackCloseWakesWhoWaitsForMemory(t *testing.T) {
 	}
 	require.NoError(t, db.close())
 }
+
+// TestAttackClosedIsNotPoisoned: whoever asks, a moment after Close, whether memtables
+// can be settled is told that the store is closed, and poisons nothing.
+func TestAttackClosedIsNotPoisoned(t *testing.T) {
+	db := open(t, &Options{FS: vfs.NewMem()})
+	require.NoError(t, db.Close())
+	require.ErrorIs(t, db.stuck(), ErrClosed)
+	require.NoError(t, db.log.Err())
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/forebaydb/forebay/compaction"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
+	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/memtable"
 	"github.com/forebaydb/forebay/vfs"
 )
@@ -168,7 +169,9 @@ func (db *DB) wake() {
 // stuck returns the error after which nothing can be settled until the store is
 // opened again, or nil.
 func (db *DB) stuck() error {
-	if err := db.man.Err(); err != nil {
+	if err := db.man.Err(); errors.Is(err, manifest.ErrClosed) {
+		return ErrClosed // no fault of the disk
+	} else if err != nil {
 		// Whose edit failed is about to. That a store is poisoned is said to
 		// nobody before it is: he might see the next write accepted.
 		db.log.Poison(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/forebaydb/forebay"
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/wal"
 	"github.com/forebaydb/forebay/wal/frame"
 )
 
@@ -100,6 +101,9 @@ func (f *forgedImage) craftFrames(b []byte, put putter) {
 		!lay("a mark that counts a record", 0, func(bl *frame.Builder) { proven(bl, 1); proven(bl, 3) }, counted(2)) ||
 		!lay("an index within", 0, withIndex, nil) ||
 		!lay("an index that counts a record", 0, func(bl *frame.Builder) { proven(bl, 1); bl.Index(2, 1, index); proven(bl, 3) }, counted(3)) {
+		return
+	}
+	if !lay("a record whose length is none", 0, two(func(*frame.Builder) {}), func(b []byte, ps []place) { copy(b[ps[1].off+56:], overflow(11)) }) {
 		return
 	}
 	for _, to := range [][]byte{overflow(11), append([]byte{1}, overflow(11)...), uvarints(1, 1<<62+1), uvarints(1, 1<<63), uvarints(1, 1<<62, 1, 1<<62), uvarints(1<<64-1, 0, 1, 0)} {
@@ -194,7 +198,7 @@ func rebound(b []byte, at int, n uint64) []byte {
 }
 
 // crafts are made for one check each, and say by themselves what is due.
-var crafts = []func() string{forgedCut, forgedCatalog, segmentsAlone, otherManifests, otherHeaders, keyTwice}
+var crafts = []func() string{forgedCut, forgedCatalog, segmentsAlone, otherManifests, otherHeaders, keyTwice, replayed}
 
 // forgedCatalog opens a log alone whose catalog says what cannot be.
 func forgedCatalog() string {
@@ -230,6 +234,40 @@ func forgedCatalog() string {
 		return ""
 	}
 	return "a log without a catalog"
+}
+
+// replayed damages a log file between an open, which verified it, and the replay.
+func replayed() string {
+	g := newLedger(791, 0)
+	l, _, err := g.open(g.mem)
+	must(err)
+	for i := range 4 {
+		_, err := l.Append(record(100 + i))
+		must(err)
+	}
+	must(l.Close())
+	l, _, err = g.open(g.mem)
+	must(err)
+	const name = "log/000001.log"
+	b := g.mem.Bytes(name)
+	for _, c := range []struct {
+		how string
+		at  int
+	}{{"its header", 20}, {"its first frame", places(b)[0].off + 20}, {"its last record", places(b)[4].off + 60}} {
+		bad := slices.Clone(b)
+		bad[c.at] ^= 1
+		must(g.mem.SetBytes(name, bad))
+		if err := l.Replay(1, func(wal.LSN, []byte) error { return nil }); class(err) != 2 {
+			return fmt.Sprintf("a log file is damaged in %s behind an open, and the replay says %v", c.how, err)
+		}
+	}
+	must(g.mem.SetBytes(name, b))
+	n := 0
+	if err := l.Replay(1, func(wal.LSN, []byte) error { n++; return nil }); err != nil || n != 4 {
+		return fmt.Sprintf("a replay gives %d of 4 records, and %v", n, err)
+	}
+	must(l.Close())
+	return ""
 }
 
 // segmentsAlone opens a directory in which segments are left, and nothing else.

@@ -20,7 +20,7 @@ const (
 	CallUnlock          // Close of what FS.Lock or FS.LockShared returned
 	CallRead            // File.ReadAt
 	CallWrite           // File.WriteAt
-	CallZero            // File.Zero
+	CallZero            // File.Zero, Reserver.Reserve
 	CallSize            // File.Size
 	CallSync            // File.Sync
 	CallSyncData        // File.SyncData

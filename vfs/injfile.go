@@ -51,17 +51,20 @@ func (f *injFile) write(below io.WriterAt, p []byte, off int64) (n int, err erro
 	return min(n, max(len(p)-1, 0)), r.err(CallWrite, f.name)
 }
 
-func (f *injFile) Zero(off, n int64) error {
+func (f *injFile) Zero(off, n int64) error { return f.fill(off, n, f.f.Zero) }
+
+// fill is Zero, or Reserve, by way of below.
+func (f *injFile) fill(off, n int64, below func(off, n int64) error) error {
 	r := f.in.begin(CallZero, f.name)
 	if r == nil {
-		return f.f.Zero(off, n)
+		return below(off, n)
 	}
 	part := min(int64(r.Part), n)
 	if r.After {
 		part = n
 	}
 	if part > 0 {
-		if err := f.f.Zero(off, part); err != nil {
+		if err := below(off, part); err != nil {
 			return err
 		}
 	}

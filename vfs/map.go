@@ -32,7 +32,7 @@ type Mapping interface {
 type Mapper interface {
 	File
 	// Map maps n bytes at off, a multiple of MapAlign. They are in the file
-	// already, written or zeroed, and a Sync has returned since.
+	// already, written, zeroed or reserved, and a Sync has returned since.
 	Map(off, n int64) (Mapping, error)
 }
 

@@ -223,10 +223,13 @@ func (f *recFile) write(below io.WriterAt, p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (f *recFile) Zero(off, n int64) error {
+func (f *recFile) Zero(off, n int64) error { return f.fill(off, n, f.f.Zero) }
+
+// fill is Zero, or Reserve, by way of below.
+func (f *recFile) fill(off, n int64, below func(off, n int64) error) error {
 	e := f.r.begin(CallZero, f.name)
 	e.Off, e.Len = off, n
-	e.Err = f.f.Zero(off, n)
+	e.Err = below(off, n)
 	f.r.end(e)
 	return e.Err
 }

@@ -138,9 +138,9 @@ func (l *Log) takeFile(need int64) (*logFile, error) {
 		return f, nil
 	}
 	least := (need + frame.BlockAlign - 1) &^ (frame.BlockAlign - 1)
-	size, zero := l.fit(), true
+	size, zero := l.fit(), l.syncsSmall()
 	if need > size {
-		size, zero = least, need <= 1<<20
+		size, zero = least, zero && need <= 1<<20
 	}
 	f, err := l.bounded(size, zero)
 	if small := max(least, l.opts.FirstFileSize); errors.Is(err, syscall.ENOSPC) && size > small {
@@ -235,7 +235,8 @@ func (l *Log) newFile(size int64, zero bool) (*logFile, error) {
 }
 
 // makeFile makes, syncs and lists a file; fileMu is held. zero fills it with
-// zeros, so that writes into it change no metadata, unless the options say no.
+// zeros, so that writes into it change no metadata; else it has room alone, and no
+// more than its header where the options want no zeros.
 func (l *Log) makeFile(size int64, zero bool) (*logFile, error) {
 	if err := l.cat.Err(); err != nil {
 		l.poisonWith(err)
@@ -292,6 +293,7 @@ func (l *Log) makeFile(size int64, zero bool) (*logFile, error) {
 // fillFile makes the file, recycled or new, and writes its header and zeros.
 func (l *Log) fillFile(lf *logFile, zero bool) error {
 	var err error
+	fresh := false
 	if i := slices.IndexFunc(l.recycle, func(r recyclable) bool { return r.size == lf.size }); i >= 0 {
 		r := l.recycle[i]
 		l.recycle = slices.Delete(l.recycle, i, i+1)
@@ -300,9 +302,9 @@ func (l *Log) fillFile(lf *logFile, zero bool) error {
 			return err
 		}
 		lf.head.Compat |= frame.CompatRecycled
-		zero = false
 		lf.f, err = l.fsys.Open(lf.path, vfs.ReadWrite)
 	} else {
+		fresh = true
 		lf.f, err = l.fsys.Create(lf.path, vfs.ReadWrite)
 	}
 	if err != nil {
@@ -312,8 +314,9 @@ func (l *Log) fillFile(lf *logFile, zero bool) error {
 	if err := writeAt(lf.f, lf.head.Encode(), 0); err != nil {
 		return err
 	}
-	if zero && !l.opts.NoZeros {
-		if err := l.zero(lf, start); err != nil {
+	lf.filled = lf.size
+	if fresh && !l.opts.NoZeros {
+		if err := l.makeRoom(lf, start, zero); err != nil {
 			return err
 		}
 	}
@@ -337,19 +340,39 @@ func (l *Log) fillFile(lf *logFile, zero bool) error {
 	return nil
 }
 
-// zeroPiece is how many zeros are written at once to a file that is not going to be
-// mapped. Linux keeps what was written at once together, and each later write and
-// sync there looks at all of it.
-const zeroPiece = 64 << 10
+const (
+	// zeroPiece is how many zeros are written at once. Linux keeps what was written
+	// at once together, and each later write and sync there looks at all of it.
+	zeroPiece = 64 << 10
+	// smallSync is how many bytes a sync must make durable for the zeros beneath
+	// them not to be worth it. They take as much from the disk as the bytes; without
+	// them a sync writes metadata, too.
+	smallSync = 256 << 10
+	// fewSyncs is how many small syncs one after the other begin to fill a file that
+	// was given room alone, by fillStep each time.
+	fewSyncs = 16
+	fillStep = 1 << 20
+)
 
-// zero fills a file with zeros from an offset on.
-func (l *Log) zero(lf *logFile, from int64) error {
-	piece := int64(zeroPiece)
-	if l.mapped.Load() {
-		piece = windowSize
+// syncsSmall says whether the syncs of the current file are so near each other that
+// the next one is better filled with zeros. The leader calls it.
+func (l *Log) syncsSmall() bool { return l.cur == nil || l.cur.syncs*smallSync > l.b.Offset() }
+
+// makeRoom gives a file its length from an offset on, filled with zeros or not.
+func (l *Log) makeRoom(lf *logFile, from int64, zero bool) error {
+	if !zero {
+		if err := vfs.Reserve(lf.f, from, lf.size-from); !errors.Is(err, vfs.ErrUnsupported) {
+			lf.filled = from
+			return err
+		}
 	}
-	for from < lf.size {
-		n := min(lf.size, (from+piece)&^(piece-1)) - from
+	return l.zero(lf, from, lf.size)
+}
+
+// zero fills a file with zeros.
+func (l *Log) zero(lf *logFile, from, to int64) error {
+	for from < to {
+		n := min(to, (from+zeroPiece)&^(zeroPiece-1)) - from
 		if err := lf.f.Zero(from, n); err != nil {
 			return err
 		}
@@ -357,6 +380,21 @@ func (l *Log) zero(lf *logFile, from int64) error {
 		from += n
 	}
 	return nil
+}
+
+// fillAhead goes on, before a small sync, with a file that is not filled yet: some of
+// it, which this sync makes durable for those that follow.
+func (l *Log) fillAhead() error {
+	f, end := l.cur, l.b.Offset()
+	if f.sync != nil || f.small < fewSyncs || end <= f.filled || f.filled == f.size {
+		return nil
+	}
+	to := min(f.size, (end+fillStep)&^(zeroPiece-1))
+	f.filled = to
+	if end >= to {
+		return nil
+	}
+	return l.zero(f, end, to)
 }
 
 // totalBytes sums the sizes of all log files; fileMu is held.
@@ -376,7 +414,7 @@ func (l *Log) spareSoon() {
 	if f == nil || l.b.Offset() < f.size/2 || f.size < l.opts.FirstFileSize || l.opts.NoSpares || l.noSpare.Load() == f.meta.Number || !l.preparing.CompareAndSwap(false, true) {
 		return
 	}
-	epoch, number := l.epoch, f.meta.Number
+	epoch, number, zero := l.epoch, f.meta.Number, l.syncsSmall()
 	l.goBackground(func() {
 		defer l.preparing.Store(false)
 		l.fileMu.Lock()
@@ -385,7 +423,7 @@ func (l *Log) spareSoon() {
 			return // l.epoch changes under fileMu
 		}
 		size := l.fit()
-		f, err := l.bounded(size, true)
+		f, err := l.bounded(size, zero)
 		if err != nil {
 			// The leader meets it, and reports it, when it needs a file; until
 			// then it is not tried again.

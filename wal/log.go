@@ -53,8 +53,7 @@ type Log struct {
 	marked  LSN // durable LSN of the last mark
 	entries []frame.IndexEntry
 	keepSum uint64
-	expect  int         // requests that the next group is likely to have
-	mapped  atomic.Bool // files are being mapped; read by who makes the next one
+	expect  int // requests that the next group is likely to have
 
 	assigned, written, durable atomic.Uint64
 
@@ -100,6 +99,9 @@ type logFile struct {
 	sync     vfs.File // handle for DSync and DirectDSync; nil otherwise
 	size     int64    // preallocated
 	unsynced int64    // bytes written and not synced
+	filled   int64    // up to where zeros were written, or it was used before
+	syncs    int64    // of this file
+	small    int64    // how many of the last were of less than smallSync bytes each
 	window   window
 }
 

@@ -225,14 +225,15 @@ type Options struct {
 	// NoSpares makes each file when it is needed, not one ahead in the
 	// background.
 	NoSpares bool
-	// NoZeros leaves out the zeros that files are filled with beforehand, and uses
-	// no file again: files grow as they are written, and each sync has to make a
-	// new size durable, too. Fewer bytes are written, a sync takes longer, and a
-	// disk that is full poisons the log where otherwise there is ErrFull.
+	// NoZeros makes no room in files beforehand, and uses no file again: files grow
+	// as they are written, and each sync has to make a new size durable, too; a disk
+	// that is full poisons the log where otherwise there is ErrFull. Without it a
+	// file is given its room (fallocate) where syncs are far from each other, and
+	// filled with zeros where they are near, as a sync is quicker then.
 	NoZeros bool
 	// MapFrom is how many bytes of a file must be unsynced before small writes of
 	// Written records go into mapped memory, without a system call. It needs a file
-	// system with vfs.Mapper, files filled with zeros, Align 0, and the mechanism
+	// system with vfs.Mapper, files with room, Align 0, and the mechanism
 	// Fdatasync. Default 2 MiB; negative: never. A sync may then write up to 4 MiB
 	// more than what was changed.
 	MapFrom int64

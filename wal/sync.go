@@ -53,7 +53,9 @@ func (l *Log) writeOut(sync bool) error {
 				l.entries = append(l.entries, e)
 			}
 		}
-		if !through {
+		if through {
+			l.cur.synced(int64(len(buf)))
+		} else {
 			l.cur.unsynced += int64(len(buf))
 		}
 		l.b.Advance()
@@ -70,6 +72,9 @@ func (l *Log) writeOut(sync bool) error {
 		f.close()
 		l.behind = l.behind[1:]
 	}
+	if err := l.fillAhead(); err != nil {
+		return fmt.Errorf("fill %s: %w", l.cur.path, err)
+	}
 	if err := l.syncFile(l.cur); err != nil {
 		return err
 	}
@@ -80,6 +85,14 @@ func (l *Log) writeOut(sync bool) error {
 	return nil
 }
 
+// synced counts a sync of n bytes.
+func (f *logFile) synced(n int64) {
+	f.syncs++
+	if f.small++; n >= smallSync {
+		f.small = 0
+	}
+}
+
 // syncFile makes what was written to a file durable.
 func (l *Log) syncFile(f *logFile) error {
 	if f.unsynced == 0 {
@@ -88,9 +101,7 @@ func (l *Log) syncFile(f *logFile) error {
 	if err := l.timed(f.f.SyncData); err != nil {
 		return fmt.Errorf("sync %s: %w", f.path, err)
 	}
-	if f.unsynced < l.opts.MapFrom { // syncs are near each other
-		l.mapped.Store(false)
-	}
+	f.synced(f.unsynced)
 	f.unsynced = 0
 	return nil
 }

@@ -23,7 +23,7 @@ const (
 
 // window is a mapped part of the current file, for small writes without a sync: a
 // system call takes some microseconds, a store into mapped memory a few hundredths.
-// It needs the file to hold what is mapped, durable zeros or old frames, and is
+// It needs the file to have room for what is mapped, durably, and is
 // gone before the file is anybody else's.
 type window struct {
 	m        vfs.Mapping // nil: none
@@ -52,14 +52,34 @@ func (l *Log) place(n int64) io.WriterAt {
 	if off+n > w.to {
 		return f.f
 	}
+	if err := l.fillWindows(off); err != nil {
+		w.never = true
+		return f.f
+	}
 	m, err := vfs.Map(f.f, w.from, w.to-w.from)
 	if err != nil {
 		w.never = true
 		return f.f
 	}
 	w.m = m
-	l.mapped.Store(true)
 	return m
+}
+
+// fillWindows writes zeros, which nothing waits for and most of which the disk never sees, from where the log stands to the
+// end of this window and of the next, where there are none: a fault then maps a huge
+// page, and not 4 KiB.
+func (l *Log) fillWindows(off int64) error {
+	f := l.cur
+	from, to := max(off, f.filled), min(f.window.to+windowSize, f.size)
+	for from < to {
+		n := min(to, (from+windowSize)&^(windowSize-1)) - from
+		if err := f.f.Zero(from, n); err != nil {
+			return err
+		}
+		from += n
+		f.filled = from
+	}
+	return nil
 }
 
 // close may be called again.

@@ -128,6 +128,8 @@ func (f *watchedFile) Zero(off, n int64) error {
 	return err
 }
 
+func (f *watchedFile) Reserve(off, n int64) error { return vfs.Reserve(f.File, off, n) }
+
 func (f *watchedFile) Sync() error     { return f.w.sync(f.s, f.File.Sync) }
 func (f *watchedFile) SyncData() error { return f.w.sync(f.s, f.File.SyncData) }
 

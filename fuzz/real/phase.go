@@ -115,6 +115,13 @@ func (f *phasedLog) Zero(off, n int64) error {
 	return f.File.Zero(off, n)
 }
 
+// Reserve implements vfs.Reserver.
+func (f *phasedLog) Reserve(off, n int64) error {
+	f.p.begin(phaseLog)
+	defer f.p.end(phaseLog)
+	return vfs.Reserve(f.File, off, n)
+}
+
 // segmentPhase tells for whom the caller makes a segment.
 func segmentPhase() phase {
 	var pcs [32]uintptr

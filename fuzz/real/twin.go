@@ -110,6 +110,10 @@ func (f *twinFile) Zero(off, n int64) error {
 	return f.t.both(func() error { return f.File.Zero(off, n) }, func() error { return f.mem.Zero(off, n) })
 }
 
+func (f *twinFile) Reserve(off, n int64) error {
+	return f.t.both(func() error { return vfs.Reserve(f.File, off, n) }, func() error { return vfs.Reserve(f.mem, off, n) })
+}
+
 func (f *twinFile) Sync() error     { return f.sync(f.File.Sync, f.mem.Sync) }
 func (f *twinFile) SyncData() error { return f.sync(f.File.SyncData, f.mem.SyncData) }
 

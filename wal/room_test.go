@@ -1,0 +1,75 @@
+package wal
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/forebaydb/forebay/vfs"
+)
+
+// TestZerosWhereSyncsAreNear: files are filled with zeros only where syncs are so near
+// each other that it is worth the writing, also in the middle of a file.
+func TestZerosWhereSyncsAreNear(t *testing.T) {
+	ctx := context.Background()
+	rec := vfs.NewRecorder(vfs.NewMem())
+	open := func() *Log {
+		l, err := Open("d", &Options{FS: rec, FileSize: 4 << 20, MarkDelay: -1})
+		require.NoError(t, err)
+		return l
+	}
+	n := 0
+	write := func(l *Log, level Level, bytes int) {
+		n++
+		require.NoError(t, l.Commit(&Request{Records: []Record{{Data: make([]byte, bytes)}}, Level: level}))
+	}
+	first := int64(64 << 10)
+
+	l := open()
+	for range 600 {
+		write(l, Buffered, 30<<10)
+		if n%20 == 0 {
+			require.NoError(t, l.Sync(ctx)) // 600 KB
+		}
+	}
+	require.LessOrEqual(t, l.Stats().Zeroed, first, "large syncs")
+	require.Greater(t, l.Stats().FileBytes, int64(8<<20))
+
+	before := l.Stats()
+	for range fewSyncs + 2 {
+		write(l, Durable, 1000)
+	}
+	require.Positive(t, l.Stats().Zeroed-before.Zeroed, "syncs have become small")
+	require.LessOrEqual(t, l.Stats().Zeroed-before.Zeroed, int64(2*fillStep))
+	for range 9000 {
+		write(l, Durable, 1000)
+	}
+	s := l.Stats()
+	require.Greater(t, s.Zeroed-before.Zeroed, s.Bytes-before.Bytes, "small syncs")
+	require.NoError(t, l.Close())
+
+	l = open()
+	require.Equal(t, LSN(n), l.LastLSN())
+	require.NoError(t, l.Close())
+}
+
+// TestNoFileSystemForRoom: where files cannot be given room they are filled.
+func TestNoFileSystemForRoom(t *testing.T) {
+	l, err := Open("d", &Options{FS: plainFS{vfs.NewMem()}, FileSize: 1 << 20, NoSpares: true})
+	require.NoError(t, err)
+	for range 60 {
+		require.NoError(t, l.Commit(&Request{Records: []Record{{Data: make([]byte, 60<<10)}}, Level: Written}))
+	}
+	s := l.Stats()
+	require.InDelta(t, s.FileBytes, s.Zeroed, 100_000)
+	require.NoError(t, l.Close())
+}
+
+// plainFS has files of which nothing but File is known.
+type plainFS struct{ vfs.FS }
+
+func (f plainFS) Create(name string, mode vfs.Mode) (vfs.File, error) {
+	g, err := f.FS.Create(name, mode)
+	return struct{ vfs.File }{g}, err
+}

@@ -162,6 +162,37 @@ func BenchmarkScan(b *testing.B) {
 	}
 }
 
+// BenchmarkRun is a scan of cached blocks by runs; an operation is one version.
+func BenchmarkRun(b *testing.B) {
+	r := benchReader(b, WriterOptions{}, true)
+	for _, back := range []bool{false, true} {
+		b.Run(fmt.Sprintf("back=%v", back), func(b *testing.B) {
+			it := r.NewIter().(*iter)
+			defer it.Close()
+			var run []base.Version
+			for n := 0; n < b.N; {
+				ok := false
+				switch {
+				case !it.Valid() && back:
+					ok = it.Last()
+				case !it.Valid():
+					ok = it.First()
+				case back:
+					ok = it.Prev()
+				default:
+					ok = it.Next()
+				}
+				if !ok {
+					continue
+				}
+				run = it.Run(run, 128, back)
+				n += len(run)
+				it.Advance(len(run) - 1)
+			}
+		})
+	}
+}
+
 func BenchmarkSeek(b *testing.B) {
 	r := benchReader(b, WriterOptions{Compression: NoCompression}, true)
 	it := r.NewIter()

@@ -176,7 +176,8 @@ func uvarintLong(data []byte, p int) (uint64, int) {
 // does not hold together in the block sets bad, which the caller turns into an
 // error.
 type blockIter struct {
-	data     []byte // the payload up to the restart points
+	dir      *directory // nil: there is none
+	data     []byte     // the payload up to the restart points
 	restarts []byte
 	base     uint64
 	valid    bool
@@ -200,6 +201,8 @@ type blockIter struct {
 	// in one piece, and its direction.
 	*runRoom // nil until there was a run
 	runsBack bool
+	foreseen bool   // the next block was asked for
+	ahead    []byte // what is still to be prefetched of it
 }
 
 // runRoom is memory for a run, which one iterator leaves to the next.
@@ -210,7 +213,7 @@ type runRoom struct {
 
 // init points the iterator at a payload and keeps its buffers.
 func (b *blockIter) init(payload []byte) bool {
-	b.valid, b.bad, b.back = false, true, b.back[:0]
+	b.valid, b.bad, b.back, b.dir = false, true, b.back[:0], nil
 	b.off, b.next = 0, 0
 	n := len(payload) - 4
 	if n <= 8 {
@@ -229,6 +232,14 @@ func (b *blockIter) init(payload []byte) bool {
 	}
 	b.bad = false
 	return true
+}
+
+// initBy is init for a block that has a directory, and so was walked: it looks at
+// nothing of it.
+func (b *blockIter) initBy(d *directory) {
+	b.valid, b.bad, b.back, b.dir = false, false, b.back[:0], d
+	b.off, b.next, b.foreseen, b.ahead = 0, 0, false, nil
+	b.data, b.restarts, b.base = d.data, nil, d.base
 }
 
 func (b *blockIter) numRestarts() int { return len(b.restarts) / 4 }
@@ -259,7 +270,7 @@ func (b *blockIter) take(n int, h *entryHead) bool {
 	own := b.data[h.key:h.val]
 	switch {
 	case n%restartEvery == 0:
-		if !b.restartsAt(n, h) {
+		if b.dir == nil && !b.restartsAt(n, h) {
 			return b.fail()
 		}
 		b.whole, b.same = own, len(own)
@@ -382,6 +393,10 @@ func (b *blockIter) search(key []byte, lsn base.LSN) (n int, h entryHead, of, ok
 // seekGE moves to the first version at or after (key, lsn).
 func (b *blockIter) seekGE(key []byte, lsn base.LSN) bool {
 	b.back, b.valid = b.back[:0], false
+	if b.dir != nil {
+		i := b.dir.search(key, lsn)
+		return i < int(b.dir.n) && b.reach(i)
+	}
 	n, h, _, ok := b.search(key, lsn)
 	return ok && n >= 0 && b.take(n, &h)
 }
@@ -389,6 +404,10 @@ func (b *blockIter) seekGE(key []byte, lsn base.LSN) bool {
 // seekLT moves to the last version before (key, lsn).
 func (b *blockIter) seekLT(key []byte, lsn base.LSN) bool {
 	b.back, b.valid = b.back[:0], false
+	if b.dir != nil {
+		i := b.dir.search(key, lsn)
+		return i > 0 && b.reach(i-1)
+	}
 	switch n, _, _, ok := b.search(key, lsn); {
 	case !ok || n == 0:
 		return false
@@ -399,7 +418,19 @@ func (b *blockIter) seekLT(key []byte, lsn base.LSN) bool {
 	}
 }
 
+// reach stands on entry n by the directory.
+func (b *blockIter) reach(n int) bool {
+	off, _ := b.dir.entry(n)
+	if n%restartEvery != 0 {
+		b.whole, b.same = b.dir.restart(n), 0
+	}
+	return b.at(n, off)
+}
+
 func (b *blockIter) last() bool {
+	if b.dir != nil {
+		return b.reach(int(b.dir.n) - 1)
+	}
 	return b.fill(b.numRestarts()-1, restartEvery) && b.takeBack()
 }
 
@@ -414,6 +445,8 @@ func (b *blockIter) prevEntry() bool {
 	switch {
 	case !b.valid:
 		return false
+	case b.dir != nil && b.n > 0:
+		return b.reach(b.n - 1)
 	case len(b.back) > 1:
 		b.back = b.back[:len(b.back)-1]
 		return b.takeBack()

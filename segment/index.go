@@ -67,6 +67,14 @@ func (x *index) cached(i int) *cachedBlock {
 	return x.slots[i].Get()
 }
 
+// peek is cached for who only may come to want the block.
+func (x *index) peek(i int) *cachedBlock {
+	if i < 0 || i >= len(x.blocks) || i >= len(x.slots) {
+		return nil
+	}
+	return x.slots[i].Peek()
+}
+
 func (x *index) page(i uint64) *cachedBlock { return x.cached(len(x.blocks) + int(i)) }
 
 // evict empties all slots.

@@ -1,6 +1,9 @@
 package segment
 
-import "github.com/forebaydb/forebay/internal/base"
+import (
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/prefetch"
+)
 
 // iter walks a segment. It stands in one data block at a time.
 type iter struct {
@@ -12,6 +15,10 @@ type iter struct {
 	ahead ahead
 	s     *scratch
 	err   error
+
+	// Of the last run: what of it is in the block behind, and how much is not.
+	split, blockBehind int
+	behind             blockIter
 }
 
 var (
@@ -82,10 +89,18 @@ func (it *iter) Err() error { return it.err }
 // Close implements base.Iterator. It may be called more than once; the iterator
 // stands nowhere from then on.
 func (it *iter) Close() error {
-	it.s.release()
-	it.b.leave()
-	*it = iter{block: -1, err: it.err}
+	it.Rest()
+	*it = iter{block: -1, err: it.err, b: blockIter{key: it.b.key, back: it.b.back}}
 	return nil
+}
+
+// Rest leaves the iterator nowhere, and holds no block any more; it may be placed
+// again.
+func (it *iter) Rest() {
+	it.s.release()
+	it.s, it.block, it.ahead = nil, -1, ahead{}
+	it.b.leave()
+	it.behind.leave()
 }
 
 // start begins a positioning call.
@@ -113,10 +128,13 @@ func (it *iter) enter(i int, back bool) bool {
 	it.block, it.b.valid = -1, false
 	off, _ := it.x.block(i)
 	var payload []byte
-	if payload, it.err = it.payload(i, back); it.err != nil {
+	var dir *directory
+	if payload, dir, it.err = it.payload(i, back); it.err != nil {
 		return false
 	}
-	if !it.b.init(payload) {
+	if dir != nil {
+		it.b.initBy(dir)
+	} else if !it.b.init(payload) {
 		it.err = it.r.corruptBlock(off)
 		return false
 	}
@@ -124,13 +142,19 @@ func (it *iter) enter(i int, back bool) bool {
 	return true
 }
 
-// payload returns the verified payload of data block i, good until the next call.
-func (it *iter) payload(i int, back bool) ([]byte, error) {
+// payload returns the verified payload of data block i, good until the next call, and
+// its directory if there is one.
+func (it *iter) payload(i int, back bool) ([]byte, *directory, error) {
 	if it.scans {
-		return it.scan(i, back)
+		payload, err := it.scan(i, back)
+		return payload, nil, err
 	}
 	if c := it.x.cached(i); c != nil {
-		return c.Data, nil
+		prefetch.Value(it.x.peek(beside(i, back)))
+		if c.Side.ready(c.Data) {
+			return c.Data, &c.Side, nil
+		}
+		return c.Data, nil, nil
 	}
 	off, n := it.x.block(i)
 	if it.s == nil {
@@ -141,7 +165,15 @@ func (it *iter) payload(i int, back bool) ([]byte, error) {
 	if err == nil && in != nil {
 		it.r.toCache(in, off, payload, kindData)
 	}
-	return payload, err
+	return payload, nil, err
+}
+
+// beside returns the number of the block that comes behind i, or before it.
+func beside(i int, back bool) int {
+	if back {
+		return i - 1
+	}
+	return i + 1
 }
 
 // check passes on what the block's iterator said, and notes damage.

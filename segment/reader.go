@@ -53,6 +53,8 @@ type Reader struct {
 	dels   atomic.Pointer[rangedel.Set]
 	bounds atomic.Pointer[bounds]
 	loadMu sync.Mutex // held while index or range deletes are read
+
+	habit habit
 }
 
 // Open opens the segment id in f, which errors call name. It reads the size and
@@ -165,30 +167,60 @@ func (r *Reader) Get(key []byte, lsn base.LSN) (value []byte, kind base.Kind, at
 		return nil, 0, 0, false, nil
 	}
 	hash := xxhash.Sum64(key)
-	if r.filter != nil {
-		if may, err := r.mayContain(x, hash); err != nil || !may {
+	sampled := hash%habitSample == 0
+	if r.filter != nil && (sampled || !r.habit.there.Load()) {
+		may, err := r.mayContain(x, hash)
+		if sampled && err == nil {
+			r.habit.note(may)
+		}
+		if err != nil || !may {
 			return nil, 0, 0, false, err
 		}
 	}
 	i := x.find(key, lsn)
-	l, err := r.getInBlock(x, i, key, lsn, hash)
+	l, err := r.getInBlock(x, i, key, lsn, hash, sampled)
 	if !l.found && err == nil && i+1 < len(x.blocks) && bytes.Equal(x.key(i+1), key) {
 		// The versions of key go on in the next block.
-		l, err = r.getInBlock(x, i+1, key, lsn, hash)
+		l, err = r.getInBlock(x, i+1, key, lsn, hash, sampled)
 	}
 	return l.value, l.kind, l.lsn, l.found, err
 }
 
-// getInBlock is Get in data block i.
-func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN, hash uint64) (l lookup, err error) {
-	ok := true
+// habitSample: the filter is asked for one key of so many whatever the habit is.
+const habitSample = 16
+
+// habit is what the filter mostly says. Where keys mostly are there it is asked only
+// when their block is not in the cache: a block's directory tells as much.
+type habit struct {
+	there     atomic.Bool
+	asked, no atomic.Uint32
+}
+
+// note takes in an answer. Some that are lost between two readers do no harm.
+func (h *habit) note(may bool) {
+	if !may {
+		h.no.Add(1)
+	}
+	if h.asked.Add(1) < 64 {
+		return
+	}
+	if there := h.no.Load() < 64/8; there != h.there.Load() {
+		h.there.Store(there)
+	}
+	h.asked.Store(0)
+	h.no.Store(0)
+}
+
+// getInBlock is Get in data block i; asked says that the filter was.
+func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN, hash uint64, asked bool) (l lookup, err error) {
 	c := x.cached(i)
 	if c != nil && c.Side.ready(c.Data) {
-		if l, ok = c.Side.get(c.Data, key, lsn, hash); !ok {
-			off, _ := x.block(i)
-			return lookup{}, r.corruptBlock(off)
+		return c.Side.get(key, lsn, hash), nil
+	}
+	if r.filter != nil && c == nil && !asked && r.habit.there.Load() {
+		if may, err := r.mayContain(x, hash); err != nil || !may {
+			return lookup{}, err
 		}
-		return l, nil
 	}
 	off, n := x.block(i)
 	var payload []byte
@@ -200,7 +232,8 @@ func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN, hash uint
 	}
 	defer s.release()
 	var b blockIter
-	if ok = b.init(payload); ok {
+	ok := b.init(payload)
+	if ok {
 		l, ok = b.get(key, lsn)
 	}
 	if !ok {
@@ -230,6 +263,17 @@ func (r *Reader) mayContain(x *index, hash uint64) (bool, error) {
 // NewIter returns an iterator over all versions; see base.Iterator. Blocks that
 // it reads go to the cache.
 func (r *Reader) NewIter() base.Iterator { return &iter{r: r, block: -1} }
+
+// ReuseIter is NewIter in the memory of an iterator of NewIter, of any segment, that
+// was closed and that nobody uses any more; nil is none.
+func (r *Reader) ReuseIter(old base.Iterator) base.Iterator {
+	it, ok := old.(*iter)
+	if !ok {
+		return r.NewIter()
+	}
+	it.r, it.err = r, nil
+	return it
+}
 
 // NewScanIter is NewIter for who reads much and once (a compaction, a backup):
 // it reads 256 KiB ahead, in the direction in which it goes, and past the cache,

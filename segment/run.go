@@ -1,31 +1,86 @@
 package segment
 
 import (
+	"bytes"
 	"sync"
 
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/prefetch"
 )
 
 var runRooms = sync.Pool{New: func() any { return new(runRoom) }}
 
-// leave gives the memory of runs back.
+// leave stands nowhere and holds no more than small buffers for what comes next.
 func (b *blockIter) leave() {
 	if b.runRoom != nil && cap(b.keys) <= maxKeptBuffer {
 		runRooms.Put(b.runRoom)
 	}
-	b.runRoom = nil
+	*b = blockIter{key: b.key, back: b.back[:0]}
+	if cap(b.key) > maxKeptBuffer {
+		b.key = nil
+	}
 }
 
-// Run implements base.Runner. A run ends with its block at the latest.
+// Run implements base.Runner. A run goes on into the next block, where that has a
+// directory; else it ends with its block at the latest.
 func (it *iter) Run(dst []base.Version, most int, back bool) []base.Version {
 	if dst = dst[:0]; !it.b.valid {
 		return dst
 	}
-	return it.b.run(dst, most, back)
+	long := it.b.dir != nil && most >= longRun
+	if long {
+		it.foresee(&it.b, it.block, back)
+	}
+	dst = it.b.run(dst, most, back)
+	if it.split = len(dst); !long || it.split == most || !it.b.ends(it.split, back) {
+		return dst
+	}
+	i := beside(it.block, back)
+	if it.x.peek(i) == nil {
+		return dst
+	}
+	if c := it.x.cached(i); c != nil && c.Side.ready(c.Data) {
+		it.behind.initBy(&c.Side)
+		it.blockBehind, it.behind.n = i, 0
+		if back {
+			it.behind.n, it.behind.off = int(c.Side.n)-1, len(c.Side.data)
+		}
+		it.foresee(&it.behind, i, back)
+		dst = it.behind.run(dst, most, back)
+	}
+	return dst
+}
+
+// ends says whether a run of n entries has the last one of the block in it.
+func (b *blockIter) ends(n int, back bool) bool {
+	if back {
+		return b.n-n < 0
+	}
+	return b.n+n >= int(b.dir.n)
+}
+
+// foresee prepares a walk in block i to come into the next one, if that is in the
+// cache.
+func (it *iter) foresee(b *blockIter, i int, back bool) {
+	if b.foreseen {
+		return
+	}
+	b.foreseen = true
+	if c := it.x.peek(beside(i, back)); c != nil && c.Side.isReady() {
+		prefetch.Bytes(c.Side.b[c.Side.orderAt():])
+		b.ahead = c.Side.data
+	}
 }
 
 // Advance implements base.Runner.
-func (it *iter) Advance(n int) { it.b.advance(n) }
+func (it *iter) Advance(n int) {
+	if n >= it.split {
+		it.b, it.behind = it.behind, it.b
+		it.block = it.blockBehind
+		n -= it.split
+	}
+	it.b.advance(n)
+}
 
 // run is Run. Where the block does not hold together the run ends: the move that
 // comes there tells.
@@ -34,26 +89,89 @@ func (b *blockIter) run(dst []base.Version, most int, back bool) []base.Version 
 		b.runRoom = runRooms.Get().(*runRoom)
 	}
 	b.places, b.keys, b.runsBack = b.places[:0], b.keys[:0], back
-	if !back {
-		whole, n := b.whole, b.n
-		for off := b.off; len(dst) < most && off < len(b.data); n++ {
-			h, ok := decodeHead(b.data, off)
-			if !ok {
-				break
-			}
-			if n%restartEvery == 0 {
-				if n > b.n && !b.restartsAt(n, &h) {
-					break
-				}
-				whole = b.data[h.key:h.val]
-			} else if h.shared > len(whole) {
-				break
-			}
-			dst = b.lend(dst, &h, whole)
-			off = h.end
-		}
-		return dst
+	if cap(dst) < most { // dst is empty
+		dst = make([]base.Version, 0, most)
 	}
+	if b.dir != nil {
+		return b.runBy(dst, most, back)
+	}
+	if back {
+		return b.runBack(dst, most)
+	}
+	whole, n := b.whole, b.n
+	for off := b.off; len(dst) < most && off < len(b.data); n++ {
+		h, ok := decodeHead(b.data, off)
+		if !ok {
+			break
+		}
+		if n%restartEvery == 0 {
+			if n > b.n && !b.restartsAt(n, &h) {
+				break
+			}
+			whole = b.data[h.key:h.val]
+		} else if h.shared > len(whole) {
+			break
+		}
+		dst = b.show(dst, &h, whole)
+		off = h.end
+	}
+	return dst
+}
+
+// longRun is how long a run must be for the walk to be expected to go on into the
+// next block.
+const longRun = 32
+
+// entrySize is how many bytes of a block are asked for ahead for each entry of a run.
+const entrySize = 2 * prefetch.Line
+
+// prefetchStep is how many bytes of the next block are asked for beside each entry of
+// this one: as many as entries mostly have, or the two would not keep pace.
+const prefetchStep = 3 * prefetch.Line
+
+// runBy is run by the directory: no entry waits for the one before it, in either
+// direction.
+func (b *blockIter) runBy(dst []base.Version, most int, back bool) []base.Version {
+	// What is there already costs little.
+	step, far := 1, most*entrySize
+	if back {
+		step = -1
+		prefetch.Bytes(b.data[max(0, b.off-far):b.off])
+	} else {
+		prefetch.Bytes(b.data[b.off:min(b.off+far, len(b.data))])
+	}
+	var whole []byte
+	interval := -1
+	for n := b.n; n >= 0 && n < int(b.dir.n) && len(dst) < most; n += step {
+		if r := n / restartEvery; r != interval {
+			whole, interval = b.dir.restart(n), r
+		}
+		off, _ := b.dir.entry(n)
+		h, _ := decodeHead(b.data, off)
+		dst = b.show(dst, &h, whole)
+		if len(b.ahead) > 0 {
+			b.prefetch(back)
+		}
+	}
+	return dst
+}
+
+// prefetch asks for more of the next block, from where the walk will come.
+func (b *blockIter) prefetch(back bool) {
+	n := min(prefetchStep, len(b.ahead))
+	if back {
+		rest := len(b.ahead) - n
+		prefetch.Bytes(b.ahead[rest:])
+		b.ahead = b.ahead[:rest]
+		return
+	}
+	prefetch.Bytes(b.ahead[:n])
+	b.ahead = b.ahead[n:]
+}
+
+// runBack decodes the intervals between restart points one by one, and shows each
+// from its end.
+func (b *blockIter) runBack(dst []base.Version, most int) []base.Version {
 	var heads [restartEvery]entryHead
 	for n := b.n; n >= 0 && len(dst) < most; {
 		r := n / restartEvery
@@ -62,7 +180,7 @@ func (b *blockIter) run(dst []base.Version, most int, back bool) []base.Version 
 			break
 		}
 		for i := n - r*restartEvery; i >= 0 && len(dst) < most; i-- {
-			dst = b.lend(dst, &heads[i], whole)
+			dst = b.show(dst, &heads[i], whole)
 		}
 		n = r*restartEvery - 1
 	}
@@ -92,17 +210,55 @@ func (b *blockIter) interval(r int, heads []entryHead) (whole []byte, ok bool) {
 	return whole, true
 }
 
-// lend appends an entry to a run. Its key is in the block if it is there in one
-// piece.
-func (b *blockIter) lend(dst []base.Version, h *entryHead, whole []byte) []base.Version {
-	key := b.data[h.key:h.val:h.val]
-	if h.shared > 0 {
-		n := len(b.keys)
-		b.keys = append(append(b.keys, whole[:h.shared]...), key...)
-		key = b.keys[n:len(b.keys):len(b.keys)]
+// show appends an entry to a run, for which there is room.
+func (b *blockIter) show(dst []base.Version, h *entryHead, whole []byte) []base.Version {
+	n := len(dst)
+	dst = dst[:n+1]
+	v := &dst[n]
+	v.Key, v.Value = b.lend(h, whole), b.data[h.val:h.end:h.end]
+	v.LSN, v.Kind, v.Same = b.base+unzigzag(h.z), h.kind, false
+	if n > 0 {
+		// Keys that differ mostly do in their last byte.
+		if p, last := dst[n-1].Key, len(v.Key)-1; len(p) == last+1 && p[last] == v.Key[last] {
+			v.Same = bytes.Equal(p, v.Key)
+		}
 	}
-	b.places = append(b.places, h.off)
-	return append(dst, base.Version{Key: key, Value: b.data[h.val:h.end:h.end], LSN: b.base + unzigzag(h.z), Kind: h.kind})
+	return dst
+}
+
+const (
+	// keyRoom is the least memory for the keys of runs, in bytes.
+	keyRoom = 4 << 10
+	// Of nearly all keys no more is shared, and no more is their own: a copy of a
+	// fixed length takes a few instructions.
+	mostShared, mostOwn = 32, 16
+)
+
+// lend notes an entry of a run and returns its key, which is in the block if it is
+// there in one piece.
+func (b *blockIter) lend(h *entryHead, whole []byte) []byte {
+	if b.dir == nil {
+		b.places = append(b.places, h.off)
+	}
+	own := b.data[h.key:h.val]
+	if h.shared == 0 {
+		return own[:len(own):len(own)]
+	}
+	n, size := len(b.keys), h.shared+len(own)
+	if cap(b.keys)-n < size+mostShared+mostOwn {
+		// What is lent already stays where it is.
+		b.keys, n = make([]byte, 0, max(2*cap(b.keys), keyRoom, 2*size+mostShared+mostOwn)), 0
+	}
+	to := b.keys[n : n+size+mostShared+mostOwn]
+	b.keys = b.keys[:n+size]
+	if h.shared <= mostShared && len(own) <= mostOwn && cap(whole) >= mostShared && cap(own) >= mostOwn {
+		*(*[mostShared]byte)(to) = *(*[mostShared]byte)(whole[:mostShared])
+		*(*[mostOwn]byte)(to[h.shared:]) = *(*[mostOwn]byte)(own[:mostOwn])
+	} else {
+		copy(to, whole[:h.shared])
+		copy(to[h.shared:], own)
+	}
+	return to[:size:size]
 }
 
 // advance is Advance.
@@ -110,6 +266,10 @@ func (b *blockIter) advance(i int) {
 	n := b.n + i
 	if b.runsBack {
 		n = b.n - i
+	}
+	if b.dir != nil {
+		b.reach(n)
+		return
 	}
 	h, ok := b.restartHead(n / restartEvery)
 	if !ok {

@@ -141,6 +141,8 @@ type Version struct {
 	Key, Value []byte
 	LSN        LSN
 	Kind       Kind
+	// Same is true of a version in a run whose key is that of the one before it.
+	Same bool
 }
 
 // Runner is what an Iterator may be that shows many versions at once: to ask for

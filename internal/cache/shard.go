@@ -51,6 +51,9 @@ func (s *Slot[T]) Get() *Block[T] {
 	return b
 }
 
+// Peek is Get that counts no use.
+func (s *Slot[T]) Peek() *Block[T] { return s.p.Load() }
+
 // queue is a list of blocks, oldest at the front, with its cost in bytes.
 type queue[T any] struct {
 	front, back *Block[T]

@@ -145,6 +145,14 @@ func (c *concat) Kind() base.Kind { return c.it.Kind() }
 func (c *concat) Value() []byte   { return c.it.Value() }
 func (c *concat) Err() error      { return c.err }
 
+// Rest leaves it and the open source nowhere, ready to be placed.
+func (c *concat) Rest() {
+	c.start()
+	if r, ok := c.it.(rester); ok {
+		r.Rest()
+	}
+}
+
 // Close closes the source that is open, and returns its error and those of all
 // that were closed before.
 func (c *concat) Close() error {

@@ -279,6 +279,17 @@ func (m *merger) Kind() base.Kind { return m.heap[0].it.Kind() }
 func (m *merger) Value() []byte   { return m.heap[0].it.Value() }
 func (m *merger) Err() error      { return m.err }
 
+// Rest leaves it, and all that can be of what is below, nowhere, ready to be placed.
+func (m *merger) Rest() {
+	m.err, m.heap = nil, m.heap[:0]
+	for i := range m.sources {
+		m.sources[i].key = nil
+		if r, ok := m.sources[i].it.(rester); ok {
+			r.Rest()
+		}
+	}
+}
+
 // Close closes every source, and returns all their errors joined.
 func (m *merger) Close() error {
 	var errs []error

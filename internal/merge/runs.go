@@ -10,7 +10,7 @@ import (
 const (
 	// runMin and runMax are how many versions a Visible asks for at once, at first
 	// and when it has gone far.
-	runMin = 8
+	runMin = 16
 	runMax = 128
 	// runWait is the most steps from a run that was of no use to the next try.
 	runWait = 64
@@ -25,6 +25,7 @@ type runs struct {
 
 	*runRoom // nil until there was a run
 	reverse  bool
+	list     []base.Version // what the reader sees of the run, in it; cur is list[at]
 	at       int
 
 	size, wait, waited int
@@ -33,19 +34,21 @@ type runs struct {
 // runRoom is memory for a run, which one walk leaves to the next.
 type runRoom struct {
 	run []base.Version
-	// shown are the numbers in run of what the reader sees; at is which of them
-	// is cur. Backward, behind has for each the number of the first version that
-	// is not of its key.
-	shown, behind []int
+	// steps has for each of list the number in the run of where the iterator below
+	// would be without it: forward of itself, backward of the first version that is
+	// not of its key. While both are each behind the other it has none.
+	steps []int
+	used  int // how much of run ever was
 }
 
 var runRooms = sync.Pool{New: func() any { return new(runRoom) }}
 
-// close gives the memory back.
-func (r *runs) close() {
-	r.cur, r.from = nil, nil
+// rest gives the memory back.
+func (r *runs) rest() {
+	r.cur = nil
 	if r.runRoom != nil {
-		clear(r.run[:cap(r.run)]) // it names the bytes of blocks
+		clear(r.run[:r.used]) // it names the bytes of blocks
+		r.used, r.list = 0, nil
 		runRooms.Put(r.runRoom)
 		r.runRoom = nil
 	}
@@ -54,16 +57,16 @@ func (r *runs) close() {
 // start forgets the run, and how far the walk has gone.
 func (r *runs) start() {
 	r.cur = nil
-	r.size, r.wait, r.waited = runMin, 1, 1
+	r.size, r.wait, r.waited = runMin, 0, 1
 }
 
 // next goes on in the run, if there is more of it in that direction.
 func (r *runs) next(reverse bool) bool {
-	if r.cur == nil || r.reverse != reverse || r.at+1 == len(r.shown) {
+	at := r.at + 1
+	if r.cur == nil || r.reverse != reverse || at >= len(r.list) {
 		return false
 	}
-	r.at++
-	r.cur = &r.run[r.shown[r.at]]
+	r.at, r.cur = at, &r.list[at]
 	return true
 }
 
@@ -82,19 +85,19 @@ func (v *Visible) takeRun() bool {
 		r.runRoom = runRooms.Get().(*runRoom)
 	}
 	r.run, r.reverse = r.from.Run(r.run, r.size, v.reverse), v.reverse
-	r.shown, r.behind = r.shown[:0], r.behind[:0]
+	r.used, r.steps = max(r.used, len(r.run)), r.steps[:0]
 	if v.reverse {
 		v.seenBackward()
 	} else {
 		v.seenForward()
 	}
-	if len(r.shown) == 0 {
+	if len(r.list) == 0 {
 		r.waited = min(2*r.waited, runWait)
 		r.wait, r.size = r.waited, runMin
 		return false
 	}
 	r.size, r.waited = min(2*r.size, runMax), 1
-	r.at, r.cur = 0, &r.run[r.shown[0]]
+	r.at, r.cur = 0, &r.list[0]
 	return true
 }
 
@@ -104,22 +107,41 @@ func (v *Visible) seenForward() {
 	r := &v.runs
 	n := len(r.run)
 	if n == 0 {
+		r.list = nil
 		return
 	}
 	bounded := v.hi == nil || bytes.Compare(r.run[n-1].Key, v.hi) < 0
-	decided := r.run[0].Key
+	to, decided := 1, true
 	for i := 1; i < n; i++ {
 		e := &r.run[i]
-		if v.hidden(e.LSN) || bytes.Equal(e.Key, decided) {
+		decided = decided && e.Same
+		if decided || v.hidden(e.LSN) {
 			continue
 		}
 		if !bounded && bytes.Compare(e.Key, v.hi) >= 0 {
-			return
+			break
 		}
-		if decided = e.Key; e.Kind == base.KindPut {
-			r.shown = append(r.shown, i)
+		if decided = true; e.Kind == base.KindPut {
+			r.keep(1, to, i, i)
+			to++
 		}
 	}
+	r.list = r.run[1:to]
+}
+
+// keep puts version i of the run at to, among those from first on that the reader
+// sees, and notes its step.
+func (r *runs) keep(first, to, i, step int) {
+	if to != i {
+		r.run[to] = r.run[i]
+	}
+	if len(r.steps) == 0 && step == to-first+1 {
+		return
+	}
+	for k := len(r.steps); k < to-first; k++ {
+		r.steps = append(r.steps, k+1)
+	}
+	r.steps = append(r.steps, step)
 }
 
 // seenBackward finds what the reader sees in the run, which begins with the
@@ -127,22 +149,24 @@ func (v *Visible) seenForward() {
 // known.
 func (v *Visible) seenBackward() {
 	r := &v.runs
-	n := len(r.run)
+	n, to := len(r.run), 0
 	for i := 0; i < n; {
-		key, newest, j := r.run[i].Key, -1, i
-		for ; j < n && (j == i || bytes.Equal(r.run[j].Key, key)); j++ {
+		newest, j := -1, i
+		for ; j < n && (j == i || r.run[j].Same); j++ {
 			if !v.hidden(r.run[j].LSN) {
 				newest = j
 			}
 		}
-		if j == n || v.lo != nil && bytes.Compare(key, v.lo) < 0 {
-			return
+		if j == n || v.lo != nil && bytes.Compare(r.run[i].Key, v.lo) < 0 {
+			break
 		}
 		if newest >= 0 && r.run[newest].Kind == base.KindPut {
-			r.shown, r.behind = append(r.shown, newest), append(r.behind, j)
+			r.keep(0, to, newest, j)
+			to++
 		}
 		i = j
 	}
+	r.list = r.run[:to]
 }
 
 // leaveRun moves the iterator below to where it would be without the run.
@@ -151,9 +175,11 @@ func (v *Visible) leaveRun() {
 	if r.cur == nil {
 		return
 	}
-	n := r.shown[r.at]
+	n := r.at + 1
+	if len(r.steps) > 0 {
+		n = r.steps[r.at]
+	}
 	if r.reverse {
-		n = r.behind[r.at]
 		v.key, v.version = append(v.key[:0], r.cur.Key...), r.cur.LSN
 		if cap(v.value) > keepMax {
 			v.value = nil

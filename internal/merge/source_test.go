@@ -143,7 +143,8 @@ func (r *runIter) Run(dst []base.Version, most int, back bool) []base.Version {
 	n := r.rng.IntN(most + 1)
 	for i := r.pos; len(dst) < n && i >= 0 && i < len(r.vs); {
 		v := r.vs[i]
-		dst = append(dst, base.Version{Key: []byte(v.key), Value: []byte(v.value), LSN: v.lsn, Kind: v.kind})
+		dst = append(dst, base.Version{Key: []byte(v.key), Value: []byte(v.value), LSN: v.lsn, Kind: v.kind,
+			Same: len(dst) > 0 && string(dst[len(dst)-1].Key) == v.key})
 		if back {
 			i--
 		} else {

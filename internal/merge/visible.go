@@ -13,6 +13,8 @@ const (
 	// keepMax is the largest buffer for a value, in bytes, that a backward
 	// walk keeps from one key to the next.
 	keepMax = 1 << 20
+	// restMax is the largest that one keeps that rests.
+	restMax = 4 << 10
 )
 
 // Visible walks the keys that a reader at one LSN sees, in ascending order of
@@ -97,6 +99,9 @@ func (v *Visible) SeekLT(key []byte) bool {
 	v.start(true)
 	return v.backward(v.it.SeekLT(key, base.MaxLSN))
 }
+
+// Step is Next, or Prev, where that needs no work: it is false if it does.
+func (v *Visible) Step(reverse bool) bool { return v.runs.next(reverse) }
 
 // Next moves to the next key. It is false if the iterator stood nowhere.
 func (v *Visible) Next() bool {
@@ -335,6 +340,30 @@ func (v *Visible) LSN() base.LSN {
 	return v.it.LSN()
 }
 
+// rester is what an iterator may be that can give back what it took to walk, and
+// stays ready to be placed.
+type rester interface{ Rest() }
+
+// Rest gives back what the walk has taken, and leaves v nowhere. Nothing but Resume
+// and Close is called then.
+func (v *Visible) Rest() {
+	v.valid, v.err = false, nil
+	v.runs.rest()
+	if cap(v.value) > restMax {
+		v.value = nil
+	}
+	if r, ok := v.it.(rester); ok {
+		r.Rest()
+	}
+}
+
+// Resume begins anew behind Rest: with the same sources, as a reader at lsn within
+// other bounds. It is only for one whose sources had no range deletes, and no
+// versions from base.OwnLSN on, and have none now.
+func (v *Visible) Resume(lsn base.LSN, lo, hi []byte) {
+	v.lsn, v.from, v.lo, v.hi = lsn, lsn, lo, hi
+}
+
 // Err returns the error that ended the walk, nil if it ended at a bound or at
 // the last key. A positioning call clears it.
 func (v *Visible) Err() error { return v.err }
@@ -342,6 +371,7 @@ func (v *Visible) Err() error { return v.err }
 // Close closes the iterator below and returns its error.
 func (v *Visible) Close() error {
 	v.valid = false
-	v.runs.close()
+	v.runs.rest()
+	v.runs.from = nil
 	return v.it.Close()
 }

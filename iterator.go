@@ -2,7 +2,6 @@ package forebay
 
 import (
 	"bytes"
-	"runtime"
 
 	"github.com/forebaydb/forebay/internal/base"
 )
@@ -20,12 +19,12 @@ type IterOptions struct {
 // One goroutine at a time uses it. It must be closed; until then it keeps files
 // of the store, and memory.
 type Iterator struct {
-	c       *cursor
-	prefix  int // bytes of the keyspace's prefix
-	lo, hi  []byte
-	err     error
-	buf     []byte // the stored key of a seek
-	cleanup runtime.Cleanup
+	l      *lease // nil: it was not opened, or is closed
+	c      *cursor
+	prefix int // bytes of the keyspace's prefix
+	lo, hi []byte
+	err    error
+	shut   bool
 }
 
 // NewIterator returns an iterator. An error is told by Err, after the first move.
@@ -37,15 +36,9 @@ func (r Reader) NewIterator(opts *IterOptions) *Iterator {
 			lo, hi = opts.Prefix, after(opts.Prefix)
 		}
 	}
-	it := r.newIterator(lo, hi)
-	if it.c != nil && it.c.seen == nil { // a transaction closes what is left open, by itself
-		c := it.c
-		it.cleanup = c.db.leaks(it, "an iterator", func() { c.close() })
-	}
-	return it
+	return r.newIterator(lo, hi)
 }
 
-// newIterator is NewIterator for who certainly closes it.
 func (r Reader) newIterator(lo, hi []byte) *Iterator {
 	it := &Iterator{prefix: len(r.prefix)}
 	if r.check != nil {
@@ -58,18 +51,23 @@ func (r Reader) newIterator(lo, hi []byte) *Iterator {
 	room = append(append(room, r.prefix...), lo...)
 	it.lo = room[:len(room):len(room)]
 	if hi == nil {
-		room = append(room, after(r.prefix)...) // no prefix has 255 everywhere
+		room = appendAfter(room, r.prefix) // no prefix has 255 everywhere
 	} else {
 		room = append(append(room, r.prefix...), hi...)
 	}
 	it.hi = room[len(it.lo):]
-	it.c, it.err = r.from.open(it.lo, it.hi)
+	if it.l, it.err = r.from.open(it.lo, it.hi); it.l != nil {
+		it.c = it.l.c
+	}
 	return it
 }
 
 // ready says whether the iterator can move.
 func (it *Iterator) ready() bool {
 	switch {
+	case it.shut:
+		it.err = ErrClosed
+		return false
 	case it.c == nil: // it was not opened
 		return false
 	case it.c.shut || it.c.db.shut.Load():
@@ -121,6 +119,10 @@ func (it *Iterator) SeekLT(key []byte) bool {
 
 // Next moves to the next key. An iterator that stands nowhere stays there.
 func (it *Iterator) Next() bool {
+	// Most moves are these, within a run.
+	if c := it.c; c != nil && c.seen == nil && !c.db.shut.Load() && c.Step(false) {
+		return true
+	}
 	if !it.Valid() || !it.ready() {
 		return false
 	}
@@ -129,6 +131,9 @@ func (it *Iterator) Next() bool {
 
 // Prev moves to the key before.
 func (it *Iterator) Prev() bool {
+	if c := it.c; c != nil && c.seen == nil && !c.db.shut.Load() && c.Step(true) {
+		return true
+	}
 	if !it.Valid() || !it.ready() {
 		return false
 	}
@@ -137,14 +142,15 @@ func (it *Iterator) Prev() bool {
 
 // stored puts a stored key together, within the bounds.
 func (it *Iterator) stored(key []byte) []byte {
-	it.buf = append(append(it.buf[:0], it.lo[:it.prefix]...), key...)
+	c := it.c
+	c.sought = append(append(c.sought[:0], it.lo[:it.prefix]...), key...)
 	switch {
-	case bytes.Compare(it.buf, it.lo) < 0:
+	case bytes.Compare(c.sought, it.lo) < 0:
 		return it.lo
-	case bytes.Compare(it.buf, it.hi) > 0:
+	case bytes.Compare(c.sought, it.hi) > 0:
 		return it.hi
 	}
-	return it.buf
+	return c.sought
 }
 
 // forward ends a move towards higher keys.
@@ -203,9 +209,10 @@ func (it *Iterator) Err() error { return it.err }
 
 // Close gives back what the iterator holds. It may be called again.
 func (it *Iterator) Close() error {
-	if it.c == nil {
+	if it.shut = true; it.l == nil {
 		return nil
 	}
-	it.cleanup.Stop()
-	return it.c.close()
+	l := it.l
+	it.l, it.c = nil, nil // it may be another's soon
+	return l.close()
 }

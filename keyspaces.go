@@ -159,11 +159,11 @@ func (db *DB) Keyspaces() ([]string, error) { return names(db) }
 
 func names(from source) ([]string, error) {
 	lo, hi := keyspace.Names()
-	c, err := from.open(lo, hi)
+	l, err := from.open(lo, hi)
 	if err != nil {
 		return nil, err
 	}
-	it := &Iterator{c: c, lo: lo, hi: hi}
+	it := &Iterator{l: l, c: l.c, lo: lo, hi: hi}
 	defer it.Close()
 	out := []string{}
 	for ok := it.First(); ok; ok = it.Next() {

@@ -5,7 +5,6 @@ import (
 
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/merge"
-	"github.com/forebaydb/forebay/memtable"
 )
 
 // Reader reads the keys of one keyspace of a store, of a snapshot or of a
@@ -22,8 +21,8 @@ type Reader struct {
 type source interface {
 	// get returns the value of a key, which may be kept and must not be changed.
 	get(key []byte) (value []byte, found bool, err error)
-	// open opens an iterator over [lo, hi), which are kept.
-	open(lo, hi []byte) (*cursor, error)
+	// open opens a cursor over [lo, hi), which are kept.
+	open(lo, hi []byte) (*lease, error)
 }
 
 // cursor is an open iterator over stored keys.
@@ -36,12 +35,17 @@ type cursor struct {
 	lsn   base.LSN
 	own   bool // a transaction's own writes are in it
 	shut  bool
+	plain bool // it may be used again: see view.idle
 	// seen, if not nil, is told of each [lo, hi), a stretch of stored keys all
 	// of which has been looked at. It does not keep them. The stretch of the
 	// last moves is [from, to).
 	seen     func(lo, hi []byte)
 	looking  bool
 	from, to []byte
+
+	sought []byte // the stored key of a seek
+	uses   uint
+	askers [6]uintptr // of the one whom it is lent to, if they were noted
 }
 
 // look begins a new stretch of keys that a transaction looks at.
@@ -190,15 +194,18 @@ func (r Reader) PrefixReverse(prefix []byte) iter.Seq2[Entry, error] {
 }
 
 // after returns the first key behind all that begin with prefix, nil if none.
-func after(prefix []byte) []byte {
+func after(prefix []byte) []byte { return appendAfter(nil, prefix) }
+
+// appendAfter appends it.
+func appendAfter(dst, prefix []byte) []byte {
 	for i := len(prefix) - 1; i >= 0; i-- {
 		if prefix[i] != 0xff {
-			hi := append([]byte(nil), prefix[:i+1]...)
-			hi[i]++
-			return hi
+			dst = append(dst, prefix[:i+1]...)
+			dst[len(dst)-1]++
+			return dst
 		}
 	}
-	return nil
+	return dst
 }
 
 func (r Reader) walk(lo, hi []byte, first, next func(*Iterator) bool) iter.Seq2[Entry, error] {
@@ -228,23 +235,12 @@ func (db *DB) get(key []byte) ([]byte, bool, error) {
 }
 
 // open is source.open at the visible mark.
-func (db *DB) open(lo, hi []byte) (*cursor, error) {
+func (db *DB) open(lo, hi []byte) (*lease, error) {
 	v, shard, lsn, err := db.enterAt(db.pipe.Visible)
 	if err != nil {
 		return nil, err
 	}
-	return db.cursor(v, shard, lsn, lo, hi, nil, 0)
-}
-
-// cursor opens an iterator over a view that was entered, which it leaves when
-// it is closed. own is what a transaction has written up to seq, or nil.
-func (db *DB) cursor(v *view, shard int, lsn base.LSN, lo, hi []byte, own *memtable.Table, seq base.LSN) (*cursor, error) {
-	sources, err := v.sources(lo, hi, own, seq)
-	if err != nil {
-		v.gate.exit(shard)
-		return nil, db.seen(err)
-	}
-	return &cursor{Visible: merge.NewReader(sources, lsn, lo, hi), db: db, v: v, shard: shard, lsn: lsn, own: own != nil}, nil
+	return db.lend(v, shard, lsn, lo, hi)
 }
 
 // Get is Reader.Get of the default keyspace.

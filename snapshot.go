@@ -3,7 +3,6 @@ package forebay
 import (
 	"fmt"
 	"runtime"
-	"strings"
 	"sync/atomic"
 
 	"github.com/forebaydb/forebay/internal/base"
@@ -35,7 +34,7 @@ func (db *DB) Snapshot() (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.cleanup = db.leaks(s, "a snapshot", s.snap.close)
+	s.cleanup = db.leaks(s)
 	return s, nil
 }
 
@@ -109,36 +108,22 @@ func (s *snapshot) get(key []byte) ([]byte, bool, error) {
 	return value, found, s.db.seen(err)
 }
 
-func (s *snapshot) open(lo, hi []byte) (*cursor, error) {
+func (s *snapshot) open(lo, hi []byte) (*lease, error) {
 	v, shard, err := s.enter()
 	if err != nil {
 		return nil, err
 	}
-	return s.db.cursor(v, shard, s.lsn, lo, hi, nil, 0)
+	return s.db.lend(v, shard, s.lsn, lo, hi)
 }
 
 // leaks reports, with the place where it is called from, when the garbage
-// collector finds p before its cleanup was stopped, and then calls what closes
-// it. That must not refer to p.
-func (db *DB) leaks(p any, what string, close func()) runtime.Cleanup {
+// collector finds a snapshot before its cleanup was stopped, and then closes it.
+func (db *DB) leaks(p *Snapshot) runtime.Cleanup {
 	pcs := make([]uintptr, 8)
 	pcs = pcs[:runtime.Callers(3, pcs)]
-	report := func(pcs []uintptr) {
-		var at []string
-		for frames := runtime.CallersFrames(pcs); ; {
-			f, more := frames.Next()
-			if at = append(at, fmt.Sprintf("%s (%s:%d)", f.Function, f.File, f.Line)); !more {
-				break
-			}
-		}
-		db.opts.Logger.Error("forebay: "+what+" was never closed", "made in", strings.Join(at, " < "))
-		close()
-	}
-	switch p := p.(type) {
-	case *Snapshot:
-		return runtime.AddCleanup(p, report, pcs)
-	case *Iterator:
-		return runtime.AddCleanup(p, report, pcs)
-	}
-	return runtime.Cleanup{}
+	snap := p.snap
+	return runtime.AddCleanup(p, func(pcs []uintptr) {
+		db.opts.Logger.Error("forebay: a snapshot was never closed", "made in", placeOf(pcs))
+		snap.close()
+	}, pcs)
 }

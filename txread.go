@@ -135,7 +135,7 @@ func (tx *Tx) mayTurn(key []byte) error {
 }
 
 // open is source.open.
-func (tx *Tx) open(lo, hi []byte) (*cursor, error) {
+func (tx *Tx) open(lo, hi []byte) (*lease, error) {
 	if err := tx.ready(); err != nil {
 		return nil, err
 	}
@@ -157,16 +157,17 @@ func (tx *Tx) open(lo, hi []byte) (*cursor, error) {
 	if err != nil {
 		return nil, tx.fail(err)
 	}
-	c, err := tx.db.cursor(v, shard, tx.at, lo, hi, tx.own, tx.seq)
+	l, err := tx.db.lendOwn(v, shard, tx.at, lo, hi, tx.own, tx.seq)
 	if err != nil {
 		return nil, tx.fail(err)
 	}
+	c := l.c
 	c.seen = tx.reads.Range
 	if len(tx.cursors) > 16 {
 		tx.cursors = slices.DeleteFunc(tx.cursors, func(c *cursor) bool { return c.shut })
 	}
 	tx.cursors = append(tx.cursors, c)
-	return c, nil
+	return l, nil
 }
 
 // Space is a keyspace inside of a transaction.

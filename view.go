@@ -26,6 +26,11 @@ type view struct {
 	// settled: all commits up to it are in the segments, and none above.
 	settled base.LSN
 	gate    gate
+	// idle are cursors that were closed, to be used again while this is the view:
+	// to make one costs more than a seek. plain says that no table but the active
+	// one has range deletes.
+	idle  [8]atomic.Pointer[lease]
+	plain bool
 }
 
 // frozen is a memtable that takes no more writes; high is the LSN behind which
@@ -136,7 +141,11 @@ func (db *DB) install(change func(v *view)) {
 	old := db.view.Load()
 	v := &view{active: old.active, frozen: old.frozen, zero: old.zero, levels: old.levels, settled: old.settled}
 	change(v)
-	v.tables(func(t *table) { t.file.refs.Add(1) })
+	v.plain = !slices.ContainsFunc(v.frozen, func(f *frozen) bool { return f.table.HasRangeDeletes() })
+	v.tables(func(t *table) {
+		t.file.refs.Add(1)
+		v.plain = v.plain && t.meta.RangeDeletes == 0
+	})
 	db.view.Store(v)
 	old.gate.shut(func() { db.drop(old) })
 	db.share(v)
@@ -144,6 +153,7 @@ func (db *DB) install(change func(v *view)) {
 
 // drop lets go of the segments of a view that nobody looks at any more.
 func (db *DB) drop(v *view) {
+	v.dropIdle()
 	var last []*segmentFile
 	v.tables(func(t *table) {
 		if t.file.refs.Add(-1) == 0 {
@@ -341,9 +351,13 @@ func (v *view) sources(lo, hi []byte, own *memtable.Table, seq base.LSN) ([]merg
 
 // level returns the disjoint segments of a level as one source.
 func level(run []*table) (merge.Source, error) {
+	var it base.Iterator // of the one that is open, or was
 	src := merge.Source{Iter: merge.Concat(len(run),
 		func(i int) (lo, hi []byte) { return run[i].meta.Lo, run[i].meta.Hi },
-		func(i int) base.Iterator { return run[i].file.r.NewIter() })}
+		func(i int) base.Iterator {
+			it = run[i].file.r.ReuseIter(it)
+			return it
+		})}
 	var dels []*rangedel.Set
 	for _, t := range run {
 		src.MaxLSN = max(src.MaxLSN, t.file.r.PointMaxLSN(t.meta.MaxLSN))

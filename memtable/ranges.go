@@ -112,6 +112,9 @@ func (t *Table) RangeDeletes() *rangedel.Set {
 	return v.parts[0]
 }
 
+// HasRangeDeletes says whether there is any.
+func (t *Table) HasRangeDeletes() bool { return t.ranges.list.Load() != nil }
+
 // RangeDeleteParts returns sets that together are all range deletes: of n at
 // most log₂ n, none if there are none. Added one by one and read after each,
 // they cost n·log n to n·log² n altogether. The slice must not be changed.

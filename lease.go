@@ -12,7 +12,7 @@ import (
 
 // lease lends a cursor to one Iterator after another, which alone know it meanwhile:
 // when one was forgotten, the garbage collector finds its lease, and the cursor is
-// closed. It must not refer to the lease.
+// closed. While it is lent, nothing that the cursor knows may refer to the lease.
 type lease struct {
 	c       *cursor
 	cleanup runtime.Cleanup
@@ -42,6 +42,9 @@ func (db *DB) lend(v *view, shard int, lsn base.LSN, lo, hi []byte) (*lease, err
 		return nil, db.seen(err)
 	}
 	l := &lease{c: &cursor{Visible: merge.NewReader(sources, lsn, lo, hi), db: db, v: v, shard: shard, lsn: lsn, plain: plain}}
+	if plain {
+		l.c.Resume(lsn, lo, hi)
+	}
 	l.c.made()
 	l.cleanup = runtime.AddCleanup(l, (*cursor).forgotten, l.c)
 	return l, nil

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -188,4 +189,26 @@ func TestForgottenIterators(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return inside() == 0 }, 10*time.Second, time.Millisecond)
 	require.NoError(t, db.Close())
+}
+
+// TestOutsideOfBounds: a segment outside of an iterator's bounds, which cannot be read,
+// does not end it.
+func TestOutsideOfBounds(t *testing.T) {
+	in := vfs.NewInjector(vfs.NewMem())
+	db := open(t, &Options{FS: in})
+	defer db.Close()
+	for i := range 1000 {
+		require.NoError(t, db.Put(fmt.Appendf(nil, "m%04d", i), make([]byte, 100)))
+	}
+	require.NoError(t, db.Compact(context.Background()))
+	require.Empty(t, db.view.Load().zero)
+	require.NoError(t, db.Put([]byte("a"), []byte("v"))) // in memory
+	in.Add(vfs.Rule{Call: vfs.CallRead, Err: syscall.EIO, Forever: true})
+	it := db.NewIterator(&IterOptions{Lower: []byte("a"), Upper: []byte("b")})
+	defer it.Close()
+	if !it.First() || string(it.Key()) != "a" {
+		t.Fatalf("[a, b) touches no segment, and: %v", it.Err())
+	}
+	require.False(t, it.Next())
+	require.NoError(t, it.Err())
 }

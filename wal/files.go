@@ -112,6 +112,7 @@ func (l *Log) leave() error {
 		l.b.Index(l.next, l.durable.Load(), l.entries)
 		index = l.b.Offset()
 	}
+	f.filled = f.size // or the sync would fill what nothing comes to
 	if err := l.writeOut(l.opts.Policy.kind != policyNever); err != nil {
 		return err
 	}
@@ -383,18 +384,20 @@ func (l *Log) zero(lf *logFile, from, to int64) error {
 }
 
 // fillAhead goes on, before a small sync, with a file that is not filled yet: some of
-// it, which this sync makes durable for those that follow.
+// it, which this sync makes durable for those that follow. Where the disk has no room
+// for what the file has room for, the file is filled no more: the sync tells.
 func (l *Log) fillAhead() error {
 	f, end := l.cur, l.b.Offset()
-	if f.sync != nil || f.small < fewSyncs || end <= f.filled || f.filled == f.size {
+	if f.unsynced == 0 || f.sync != nil || f.small < fewSyncs || end <= f.filled || f.filled == f.size {
 		return nil
 	}
 	to := min(f.size, (end+fillStep)&^(zeroPiece-1))
 	f.filled = to
-	if end >= to {
-		return nil
+	err := l.zero(f, end, to)
+	if errors.Is(err, syscall.ENOSPC) {
+		f.filled, err = f.size, nil
 	}
-	return l.zero(f, end, to)
+	return err
 }
 
 // totalBytes sums the sizes of all log files; fileMu is held.

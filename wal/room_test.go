@@ -2,6 +2,7 @@ package wal
 
 import (
 	"context"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -72,4 +73,48 @@ type plainFS struct{ vfs.FS }
 func (f plainFS) Create(name string, mode vfs.Mode) (vfs.File, error) {
 	g, err := f.FS.Create(name, mode)
 	return struct{ vfs.File }{g}, err
+}
+
+// fewSmall opens a log of which a file was given room alone, and commits as many small
+// records as may be before it is filled.
+func fewSmall(t *testing.T, in *vfs.Injector, align int64) (l *Log, write func(level Level, bytes int) error) {
+	l, err := Open("d", &Options{FS: in, FileSize: 4 << 20, MarkDelay: -1, Align: align})
+	require.NoError(t, err)
+	write = func(level Level, bytes int) error {
+		return l.Commit(&Request{Records: []Record{{Data: make([]byte, bytes)}}, Level: level})
+	}
+	for n := range 600 {
+		require.NoError(t, write(Buffered, 30<<10))
+		if n%20 == 0 {
+			require.NoError(t, l.Sync(context.Background()))
+		}
+	}
+	require.NoError(t, l.Sync(context.Background()))
+	for range fewSyncs {
+		require.NoError(t, write(Durable, 1000))
+	}
+	return l, write
+}
+
+// TestFillOnAFullDisk: zeros that nothing needs are no reason to refuse anything.
+func TestFillOnAFullDisk(t *testing.T) {
+	for _, align := range []int64{0, 4096} {
+		in := vfs.NewInjector(vfs.NewMem())
+		l, write := fewSmall(t, in, align)
+		in.Add(vfs.Rule{Call: vfs.CallZero, Err: syscall.ENOSPC, Forever: true})
+		for range 4 {
+			require.NoError(t, write(Durable, 1000))
+		}
+		require.NoError(t, l.Err())
+	}
+}
+
+// TestFillOnlyBesideASync: a Sync that has nothing to do writes nothing.
+func TestFillOnlyBesideASync(t *testing.T) {
+	l, _ := fewSmall(t, vfs.NewInjector(vfs.NewMem()), 0)
+	before := l.Stats()
+	require.NoError(t, l.Sync(context.Background()))
+	require.Equal(t, before.Zeroed, l.Stats().Zeroed)
+	require.Equal(t, before.Syncs, l.Stats().Syncs)
+	require.NoError(t, l.Close())
 }

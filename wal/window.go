@@ -52,16 +52,17 @@ func (l *Log) place(n int64) io.WriterAt {
 	if off+n > w.to {
 		return f.f
 	}
-	if err := l.fillWindows(off); err != nil {
-		w.never = true
-		return f.f
-	}
 	m, err := vfs.Map(f.f, w.from, w.to-w.from)
 	if err != nil {
 		w.never = true
 		return f.f
 	}
 	w.m = m
+	if l.fillWindows(off) != nil {
+		w.close()
+		w.never = true
+		return f.f
+	}
 	return m
 }
 

@@ -14,13 +14,15 @@ import (
 // closed when it leaves it, so that at most one is open at a time. What closing
 // it told is told by Close. The bytes of bounds must not change.
 func Concat(n int, bounds func(i int) (lo, hi []byte), open func(i int) base.Iterator) base.Iterator {
-	return &concat{n: n, bounds: bounds, open: open}
+	return &concat{n: n, to: n, bounds: bounds, open: open}
 }
 
 type concat struct {
 	n      int
 	bounds func(i int) (lo, hi []byte)
 	open   func(i int) base.Iterator
+
+	from, to int // the sources that are looked at
 
 	it    base.Iterator // source at, nil if none is open
 	at    int
@@ -49,28 +51,25 @@ func (c *concat) leave() {
 }
 
 func (c *concat) First() bool {
-	if c.start(); c.n == 0 {
+	if c.start(); c.from >= c.to {
 		return false
 	}
-	c.enter(0)
+	c.enter(c.from)
 	return c.forward(c.it.First())
 }
 
 func (c *concat) Last() bool {
-	if c.start(); c.n == 0 {
+	if c.start(); c.from >= c.to {
 		return false
 	}
-	c.enter(c.n - 1)
+	c.enter(c.to - 1)
 	return c.backward(c.it.Last())
 }
 
 func (c *concat) SeekGE(key []byte, lsn base.LSN) bool {
 	c.start()
-	i := sort.Search(c.n, func(i int) bool {
-		_, hi := c.bounds(i)
-		return bytes.Compare(hi, key) > 0
-	})
-	if i == c.n {
+	i := max(c.from, c.behind(key))
+	if i >= c.to {
 		return false
 	}
 	if c.it != nil && c.at != i {
@@ -80,14 +79,35 @@ func (c *concat) SeekGE(key []byte, lsn base.LSN) bool {
 	return c.forward(c.it.SeekGE(key, lsn))
 }
 
+// behind returns the first source that has something at or behind key.
+func (c *concat) behind(key []byte) int {
+	return sort.Search(c.n, func(i int) bool {
+		_, hi := c.bounds(i)
+		return bytes.Compare(hi, key) > 0
+	})
+}
+
+func (c *concat) bound(lo, hi []byte) {
+	c.from, c.to = 0, c.n
+	if lo != nil {
+		c.from = c.behind(lo)
+	}
+	if hi != nil {
+		c.to = sort.Search(c.n, func(i int) bool {
+			lo, _ := c.bounds(i)
+			return bytes.Compare(lo, hi) >= 0
+		})
+	}
+}
+
 func (c *concat) SeekLT(key []byte, lsn base.LSN) bool {
 	c.start()
 	// The source that has key itself, or else the last before it.
-	i := sort.Search(c.n, func(i int) bool {
+	i := min(c.to, sort.Search(c.n, func(i int) bool {
 		lo, _ := c.bounds(i)
 		return bytes.Compare(lo, key) > 0
-	}) - 1
-	if i < 0 {
+	})) - 1
+	if i < c.from {
 		return false
 	}
 	if c.it != nil && c.at != i {
@@ -116,7 +136,7 @@ func (c *concat) start() { c.valid, c.err = false, nil }
 // forward goes on to the next sources while one has ended; ok is what the move
 // of the open one returned.
 func (c *concat) forward(ok bool) bool {
-	for !ok && c.it.Err() == nil && c.at+1 < c.n {
+	for !ok && c.it.Err() == nil && c.at+1 < c.to {
 		c.enter(c.at + 1)
 		ok = c.it.First()
 	}
@@ -124,7 +144,7 @@ func (c *concat) forward(ok bool) bool {
 }
 
 func (c *concat) backward(ok bool) bool {
-	for !ok && c.it.Err() == nil && c.at > 0 {
+	for !ok && c.it.Err() == nil && c.at > c.from {
 		c.enter(c.at - 1)
 		ok = c.it.Last()
 	}

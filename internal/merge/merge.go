@@ -290,6 +290,14 @@ func (m *merger) Rest() {
 	}
 }
 
+func (m *merger) bound(lo, hi []byte) {
+	for i := range m.sources {
+		if b, ok := m.sources[i].it.(bounded); ok {
+			b.bound(lo, hi)
+		}
+	}
+}
+
 // Close closes every source, and returns all their errors joined.
 func (m *merger) Close() error {
 	var errs []error

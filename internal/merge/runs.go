@@ -47,7 +47,7 @@ var runRooms = sync.Pool{New: func() any { return new(runRoom) }}
 func (r *runs) rest() {
 	r.cur = nil
 	if r.runRoom != nil {
-		clear(r.run[:r.used]) // it names the bytes of blocks
+		clear(r.run[:r.used]) // they name the bytes of blocks
 		r.used, r.list = 0, nil
 		runRooms.Put(r.runRoom)
 		r.runRoom = nil
@@ -85,7 +85,7 @@ func (v *Visible) takeRun() bool {
 		r.runRoom = runRooms.Get().(*runRoom)
 	}
 	r.run, r.reverse = r.from.Run(r.run, r.size, v.reverse), v.reverse
-	r.used, r.steps = max(r.used, len(r.run)), r.steps[:0]
+	r.used, r.steps = max(r.used, min(r.size, cap(r.run))), r.steps[:0] // who cut the run has seen more
 	if v.reverse {
 		v.seenBackward()
 	} else {

@@ -362,7 +362,14 @@ func (v *Visible) Rest() {
 // versions from base.OwnLSN on, and have none now.
 func (v *Visible) Resume(lsn base.LSN, lo, hi []byte) {
 	v.lsn, v.from, v.lo, v.hi = lsn, lsn, lo, hi
+	if b, ok := v.it.(bounded); ok {
+		b.bound(lo, hi)
+	}
 }
+
+// bounded is what an iterator may be that need not look at anything outside of
+// [lo, hi), and so does not meet what cannot be read there.
+type bounded interface{ bound(lo, hi []byte) }
 
 // Err returns the error that ended the walk, nil if it ended at a bound or at
 // the last key. A positioning call clears it.

@@ -23,7 +23,7 @@ var coverProfile = flag.String("coverage.profile", "", "compare this cover profi
 // of docs/coverage.md: those that read what others may have written.
 var readers = []string{
 	"recovery/*.go", "manifest/*.go", "internal/editlog/*.go", "internal/base/logstate.go",
-	"wal/scan.go", "wal/catalog.go", "wal/tail.go",
+	"wal/scan.go", "wal/catalog.go", "wal/tail.go", "wal/replay.go",
 	"wal/frame/codec.go", "wal/frame/find.go", "wal/frame/frame.go", "wal/frame/header.go", "wal/frame/reader.go", "wal/frame/layout.go", "wal/frame/layoutframe.go",
 }
 

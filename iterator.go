@@ -39,6 +39,7 @@ func (r Reader) NewIterator(opts *IterOptions) *Iterator {
 	return r.newIterator(lo, hi)
 }
 
+// newIterator returns an iterator over [lo, hi), of keys as the user has them.
 func (r Reader) newIterator(lo, hi []byte) *Iterator {
 	it := &Iterator{prefix: len(r.prefix)}
 	if r.check != nil {

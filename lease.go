@@ -36,29 +36,29 @@ func (db *DB) lend(v *view, shard int, lsn base.LSN, lo, hi []byte) (*lease, err
 	if plain { // for other bounds as well
 		from, to = nil, nil
 	}
-	sources, err := v.sources(from, to, nil, 0)
+	c, err := db.cursor(v, shard, lsn, from, to, nil, 0)
 	if err != nil {
-		v.gate.exit(shard)
-		return nil, db.seen(err)
+		return nil, err
 	}
-	l := &lease{c: &cursor{Visible: merge.NewReader(sources, lsn, lo, hi), db: db, v: v, shard: shard, lsn: lsn, plain: plain}}
-	if plain {
-		l.c.Resume(lsn, lo, hi)
+	if c.plain = plain; plain {
+		c.Resume(lsn, lo, hi)
 	}
-	l.c.made()
-	l.cleanup = runtime.AddCleanup(l, (*cursor).forgotten, l.c)
+	c.made()
+	l := &lease{c: c}
+	l.cleanup = runtime.AddCleanup(l, (*cursor).forgotten, c)
 	return l, nil
 }
 
-// lendOwn opens a cursor for a transaction, which closes it and has written own up to
-// seq.
-func (db *DB) lendOwn(v *view, shard int, lsn base.LSN, lo, hi []byte, own *memtable.Table, seq base.LSN) (*lease, error) {
+// cursor opens a cursor over [lo, hi), which are kept, in a view that was entered,
+// which it leaves when it is closed. own is what a transaction has written up to seq,
+// or nil.
+func (db *DB) cursor(v *view, shard int, lsn base.LSN, lo, hi []byte, own *memtable.Table, seq base.LSN) (*cursor, error) {
 	sources, err := v.sources(lo, hi, own, seq)
 	if err != nil {
 		v.gate.exit(shard)
 		return nil, db.seen(err)
 	}
-	return &lease{c: &cursor{Visible: merge.NewReader(sources, lsn, lo, hi), db: db, v: v, shard: shard, lsn: lsn, own: own != nil}}, nil
+	return &cursor{Visible: merge.NewReader(sources, lsn, lo, hi), db: db, v: v, shard: shard, lsn: lsn, own: own != nil}, nil
 }
 
 // close gives the cursor back, to the view if there is a place.

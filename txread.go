@@ -157,17 +157,16 @@ func (tx *Tx) open(lo, hi []byte) (*lease, error) {
 	if err != nil {
 		return nil, tx.fail(err)
 	}
-	l, err := tx.db.lendOwn(v, shard, tx.at, lo, hi, tx.own, tx.seq)
+	c, err := tx.db.cursor(v, shard, tx.at, lo, hi, tx.own, tx.seq)
 	if err != nil {
 		return nil, tx.fail(err)
 	}
-	c := l.c
 	c.seen = tx.reads.Range
 	if len(tx.cursors) > 16 {
 		tx.cursors = slices.DeleteFunc(tx.cursors, func(c *cursor) bool { return c.shut })
 	}
 	tx.cursors = append(tx.cursors, c)
-	return l, nil
+	return &lease{c: c}, nil // tx closes what is forgotten
 }
 
 // Space is a keyspace inside of a transaction.

@@ -67,11 +67,7 @@ func (d *directory) isReady() bool { return d.state.Load() == directoryReady }
 // ready says whether the directory may be used, and makes it if nobody did. One
 // of a block that does not decode is never ready: the search then tells.
 func (d *directory) ready(payload []byte) bool {
-	s := d.state.Load()
-	if s == directoryReady {
-		return true
-	}
-	return s == 0 && d.make(payload)
+	return d.isReady() || d.state.Load() == 0 && d.make(payload)
 }
 
 func (d *directory) make(payload []byte) bool {
@@ -131,14 +127,7 @@ func (d *directory) after(at int) int {
 }
 
 // head4 is head of four bytes.
-func head4(k []byte) uint32 {
-	if len(k) >= 4 {
-		return binary.BigEndian.Uint32(k)
-	}
-	var b [4]byte
-	copy(b[:], k)
-	return binary.BigEndian.Uint32(b[:])
-}
+func head4(k []byte) uint32 { return uint32(head(k) >> 32) }
 
 // entry returns entry i: where it begins, and the head of its key.
 func (d *directory) entry(i int) (off int, head uint32) {

@@ -36,7 +36,7 @@ func (it *iter) Run(dst []base.Version, most int, back bool) []base.Version {
 		return dst
 	}
 	i := beside(it.block, back)
-	if it.x.peek(i) == nil {
+	if it.x.peek(i) == nil { // there is none, or it is not in the cache
 		return dst
 	}
 	if c := it.x.cached(i); c != nil && c.Side.ready(c.Data) {
@@ -126,7 +126,7 @@ const longRun = 32
 const entrySize = 2 * prefetch.Line
 
 // prefetchStep is how many bytes of the next block are asked for beside each entry of
-// this one: as many as entries mostly have, or the two would not keep pace.
+// this one: somewhat more than most entries have, so that it is there in time.
 const prefetchStep = 3 * prefetch.Line
 
 // runBy is run by the directory: no entry waits for the one before it, in either

@@ -291,7 +291,7 @@ func (l *Log) makeFile(size int64, zero bool) (*logFile, error) {
 	return lf, nil
 }
 
-// fillFile makes the file, recycled or new, and writes its header and zeros.
+// fillFile makes the file, recycled or new, writes its header and gives it its room.
 func (l *Log) fillFile(lf *logFile, zero bool) error {
 	var err error
 	fresh := false

@@ -14,7 +14,7 @@ type counters struct {
 type Stats struct {
 	// Records and Groups committed; Writes and Syncs that it took.
 	Records, Groups, Writes, Syncs int64
-	// Bytes written as frames and Zeroed as preallocation.
+	// Bytes written as frames, and Zeroed ahead of small syncs.
 	Bytes, Zeroed int64
 	// SyncTime is the time spent in syncs.
 	SyncTime time.Duration

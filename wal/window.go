@@ -66,9 +66,10 @@ func (l *Log) place(n int64) io.WriterAt {
 	return m
 }
 
-// fillWindows writes zeros, which nothing waits for and most of which the disk never sees, from where the log stands to the
-// end of this window and of the next, where there are none: a fault then maps a huge
-// page, and not 4 KiB.
+// fillWindows writes zeros from where the log stands to the end of this window and of
+// the next, where there are none: a fault then maps a huge page, and not 4 KiB.
+// Nothing waits for them, most are written over before the disk sees them, and so
+// Stats.Zeroed does not count them.
 func (l *Log) fillWindows(off int64) error {
 	f := l.cur
 	from, to := max(off, f.filled), min(f.window.to+windowSize, f.size)

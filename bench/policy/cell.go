@@ -91,7 +91,7 @@ type Cell struct {
 	Writers   int
 	Value     int64
 	Mechanism string
-	// Growing: the log files are not filled with zeros ahead of use.
+	// Growing: the log files have no room, and no zeros, ahead of use.
 	Growing bool
 }
 

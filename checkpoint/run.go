@@ -9,6 +9,7 @@ import (
 	"sort"
 
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/radix"
 	"github.com/forebaydb/forebay/internal/rangedel"
 )
 
@@ -26,18 +27,16 @@ type Run struct {
 	// arena holds for each version: LSN, 8 bytes; kind << 24 | length of the key,
 	// 4; length of the value, 4; key; value.
 	arena []byte
-	items []item
+	// items are where each version lies in the arena, and eight bytes of its key
+	// behind those that all keys have in common.
+	items []radix.Item
 	dels  []base.RangeDelete
 	delsN int    // bytes of dels
 	first []byte // the key that came first …
 	same  int    // … and how many bytes all keys have in common with it
 	set   *rangedel.Set
-	spare []item // memory for sorting
+	spare []radix.Item // memory for sorting
 }
-
-// item is a version: where it lies in the arena, and eight bytes of its key behind
-// those that all keys have in common, which decide nearly every comparison.
-type item struct{ head, at uint64 }
 
 const (
 	runHead  = 16
@@ -47,7 +46,7 @@ const (
 // NewRun returns an empty run that has room for about size bytes.
 func NewRun(size int64) *Run {
 	// Of what is not used nothing is more than an address.
-	return &Run{size: size, arena: make([]byte, 0, size), items: make([]item, 0, size/64), spare: make([]item, 0, size/64)}
+	return &Run{size: size, arena: make([]byte, 0, size), items: make([]radix.Item, 0, size/64), spare: make([]radix.Item, 0, size/64)}
 }
 
 // Fits says whether a batch of n bytes has room without taking more memory. In an
@@ -88,7 +87,7 @@ func (r *Run) Add(lsn base.LSN, kind base.Kind, key, value []byte) error {
 	binary.LittleEndian.PutUint32(b[12:], uint32(len(value)))
 	copy(b[runHead:], key)
 	copy(b[runHead+len(key):], value)
-	r.items = append(r.items, item{at: uint64(at)})
+	r.items = append(r.items, radix.Item{At: uint64(at)})
 	return nil
 }
 
@@ -100,28 +99,20 @@ func (r *Run) AddRangeDelete(lsn base.LSN, lo, hi []byte) error {
 	return nil
 }
 
-func (r *Run) key(i item) []byte {
-	n := binary.LittleEndian.Uint32(r.arena[i.at+8:]) & (1<<24 - 1)
-	return r.arena[i.at+runHead:][:n:n]
+func (r *Run) key(i radix.Item) []byte {
+	n := binary.LittleEndian.Uint32(r.arena[i.At+8:]) & (1<<24 - 1)
+	return r.arena[i.At+runHead:][:n:n]
 }
 
-func (r *Run) lsn(i item) base.LSN { return binary.LittleEndian.Uint64(r.arena[i.at:]) }
+func (r *Run) lsn(i radix.Item) base.LSN { return binary.LittleEndian.Uint64(r.arena[i.At:]) }
 
 // Sort readies a run for being settled. The error is ErrDuplicate.
 func (r *Run) Sort() error {
-	var last [8]byte
 	for i := range r.items {
 		it := &r.items[i]
-		rest := r.key(*it)[r.same:]
-		if len(rest) >= 8 {
-			it.head = binary.BigEndian.Uint64(rest)
-			continue
-		}
-		clear(last[:])
-		copy(last[:], rest)
-		it.head = binary.BigEndian.Uint64(last[:])
+		it.Head = radix.Head(r.key(*it)[r.same:])
 	}
-	r.radix()
+	r.items, r.spare = radix.Sort(r.items, r.spare)
 	dup := r.finish()
 	r.set = rangedel.New(r.dels)
 	if dup {
@@ -130,56 +121,18 @@ func (r *Run) Sort() error {
 	return nil
 }
 
-// radix sorts the items by their heads: the lowest byte first, each in one pass that
-// keeps the order of what is equal. Bytes that are the same in all heads cost
-// nothing.
-func (r *Run) radix() {
-	var counts [8][256]int
-	for _, it := range r.items {
-		for b := range counts {
-			counts[b][byte(it.head>>(8*b))]++
-		}
-	}
-	from, to := r.items, slices.Grow(r.spare[:0], len(r.items))[:len(r.items)]
-	for b := range counts {
-		c := &counts[b]
-		if len(from) == 0 || c[byte(from[0].head>>(8*b))] == len(from) {
-			continue
-		}
-		at := 0
-		for i, n := range c {
-			c[i] = at
-			at += n
-		}
-		for _, it := range from {
-			i := &c[byte(it.head>>(8*b))]
-			to[*i] = it
-			*i++
-		}
-		from, to = to, from
-	}
-	r.items, r.spare = from, to
-}
-
 // finish sorts items of one head by the rest of their keys. It says whether a key
 // is there twice at one LSN.
 func (r *Run) finish() (dup bool) {
-	for rest := r.items; len(rest) > 0; {
-		n := 1
-		for n < len(rest) && rest[n].head == rest[0].head {
-			n++
-		}
-		if n > 1 {
-			slices.SortFunc(rest[:n], func(a, b item) int {
-				if c := bytes.Compare(r.key(a)[r.same:], r.key(b)[r.same:]); c != 0 || a.at == b.at {
-					return c
-				}
-				dup = dup || r.lsn(a) == r.lsn(b)
-				return cmp.Compare(b.at, a.at) // the later one is the newer
-			})
-		}
-		rest = rest[n:]
-	}
+	radix.Ties(r.items, func(same []radix.Item) {
+		slices.SortFunc(same, func(a, b radix.Item) int {
+			if c := bytes.Compare(r.key(a)[r.same:], r.key(b)[r.same:]); c != 0 || a.At == b.At {
+				return c
+			}
+			dup = dup || r.lsn(a) == r.lsn(b)
+			return cmp.Compare(b.At, a.At) // the later one is the newer
+		})
+	})
 	return dup
 }
 
@@ -221,7 +174,7 @@ func (i *runIter) to(pos int) bool {
 // the processor waits for them together and not one after the other.
 func (i *runIter) ahead() {
 	for _, it := range i.r.items[i.pos:min(i.pos+aheadBy, len(i.r.items))] {
-		i.sum += i.r.arena[it.at] + i.r.arena[min(it.at+64, uint64(len(i.r.arena)-1))]
+		i.sum += i.r.arena[it.At] + i.r.arena[min(it.At+64, uint64(len(i.r.arena)-1))]
 	}
 }
 
@@ -239,11 +192,11 @@ func (i *runIter) Key() []byte                          { return i.r.key(i.r.ite
 func (i *runIter) LSN() base.LSN                        { return i.r.lsn(i.r.items[i.pos]) }
 
 func (i *runIter) Kind() base.Kind {
-	return base.Kind(i.r.arena[i.r.items[i.pos].at+11])
+	return base.Kind(i.r.arena[i.r.items[i.pos].At+11])
 }
 
 func (i *runIter) Value() []byte {
-	at := i.r.items[i.pos].at
+	at := i.r.items[i.pos].At
 	n := uint64(binary.LittleEndian.Uint32(i.r.arena[at+12:]))
 	at += runHead + uint64(binary.LittleEndian.Uint32(i.r.arena[at+8:])&(1<<24-1))
 	return i.r.arena[at:][:n:n]

@@ -197,6 +197,10 @@ func (l *Log) recover() error {
 	if err := s.run(); err != nil {
 		return err
 	}
+	pos, err := s.place(s.rep.Proven)
+	if err != nil {
+		return err
+	}
 	if err := l.beforeChange(); err != nil {
 		return err
 	}
@@ -218,7 +222,7 @@ func (l *Log) recover() error {
 			l.number = max(l.number, n)
 		}
 	}
-	l.pos = s.place(s.rep.Proven)
+	l.pos = pos
 	l.trimHistory(l.pos.LSN)
 	l.durable.Store(s.rep.Proven)
 	if s.rep.Proven < s.rep.Last {
@@ -255,34 +259,26 @@ func (l *Log) copyForward(s *scan) error {
 	l.cur = lf
 	l.b.Reset(&lf.head, l.opts.Compression, lf.head.Start(), 0)
 	l.b.Link(frame.Link{Pred: l.pos.File, Kept: from, Hash: l.pos.Hash, Copies: to, CopyEpoch: s.pos.Epoch}, from)
-	for _, t := range s.tail {
+	for i := range s.tail {
+		t := &s.tail[i]
 		if t.last <= from {
 			continue
 		}
-		src := s.files[t.file]
-		s.r.Reset(src.f, src.size, src.head)
-		s.r.SeekTo(t.offset)
-		fr, end, err := s.r.Next()
-		if err != nil {
-			return err
-		}
-		if end != nil {
-			return fmt.Errorf("wal: %s changed while it was read, at offset %d: %s", src.path, t.offset, end.Reason)
-		}
-		err = fr.EachRecord(func(lsn LSN, keep uint64, rec []byte) error {
-			if lsn > from && lsn <= t.last {
-				l.b.Record(lsn, keep, rec, from, frame.FlagCopy)
-				l.keepSum += keep
+		err := s.again(t, func(fr *frame.Frame) error {
+			err := fr.EachRecord(func(lsn LSN, keep uint64, rec []byte) error {
+				if lsn > from && lsn <= t.last {
+					l.b.Record(lsn, keep, rec, from, frame.FlagCopy)
+					l.keepSum += keep
+				}
+				return nil
+			})
+			if err != nil || l.b.Len() <= 1<<20 {
+				return err
 			}
-			return nil
+			return l.writeOut(false)
 		})
 		if err != nil {
 			return err
-		}
-		if l.b.Len() > 1<<20 {
-			if err := l.writeOut(false); err != nil {
-				return err
-			}
 		}
 	}
 	if err := l.writeOut(true); err != nil {

@@ -104,13 +104,19 @@ func (s *span) epochOf(lsn LSN) uint64 {
 	return s.meta.Epoch
 }
 
-// tailFrame is a frame that may lie above the last proof.
-type tailFrame struct {
-	file        int // index in scan.files
-	offset      int64
-	first, last LSN
-	hash        uint64
+// stretch is a row of data frames of one file that may lie above the last proof. Not
+// each frame is kept: behind a load without a sync these are as many as its commits.
+// What is wanted of one is read again.
+type stretch struct {
+	file   int   // index in scan.files
+	offset int64 // of the first frame
+	end    int64 // behind the last one
+	last   LSN   // of the last one that counts
+	hash   uint64
 }
+
+// stretchMax is about how many bytes a stretch has.
+const stretchMax = 64 << 10
 
 // listed is a listed file while it is being scanned.
 type listed struct {
@@ -136,7 +142,7 @@ type scan struct {
 
 	files []*listed
 	spans []span
-	tail  []tailFrame
+	tail  []stretch
 	rep   Recovery
 	r     frame.Reader
 
@@ -448,13 +454,25 @@ func (s *scan) frame(fr *frame.Frame, limit LSN, sp *span) error {
 	s.pos.LSN, s.pos.Hash = last, fr.Hash
 	s.pos.Epoch = sp.epochOf(last)
 	sp.last, sp.hash = last, fr.Hash
-	s.tail = append(s.tail, tailFrame{slices.Index(s.files, s.cur), fr.Offset, fr.First, last, fr.Hash})
+	s.extend(fr, last)
 	drop := 0
 	for drop < len(s.tail) && s.tail[drop].last < s.durable {
 		drop++
 	}
 	s.tail = slices.Delete(s.tail, 0, drop)
 	return nil
+}
+
+// extend adds a data frame, which counts through LSN last, to the tail.
+func (s *scan) extend(fr *frame.Frame, last LSN) {
+	if n := len(s.tail); n > 0 {
+		t := &s.tail[n-1]
+		if s.files[t.file] == s.cur && fr.End-t.offset <= stretchMax {
+			t.end, t.last, t.hash = fr.End, last, fr.Hash
+			return
+		}
+	}
+	s.tail = append(s.tail, stretch{slices.Index(s.files, s.cur), fr.Offset, fr.End, last, fr.Hash})
 }
 
 // broken says that the file just walked ended before its successor took over,
@@ -574,12 +592,45 @@ func (s *scan) searchVoid() error {
 
 // place returns where record lsn, which is the last proven one, lies: what a
 // link must name.
-func (s *scan) place(lsn LSN) Floor {
+func (s *scan) place(lsn LSN) (Floor, error) {
 	if lsn == s.state.Floor.LSN {
-		return s.state.Floor
+		return s.state.Floor, nil
 	}
-	i := slices.IndexFunc(s.tail, func(t tailFrame) bool { return t.last >= lsn })
-	t := s.tail[i]
+	t := &s.tail[slices.IndexFunc(s.tail, func(t stretch) bool { return t.last >= lsn })]
 	l := s.files[t.file]
-	return Floor{File: l.meta.Number, LSN: lsn, Hash: t.hash, Epoch: l.meta.Epoch}
+	at := Floor{File: l.meta.Number, LSN: lsn, Hash: t.hash, Epoch: l.meta.Epoch}
+	if t.last == lsn {
+		return at, nil
+	}
+	found := false
+	err := s.again(t, func(fr *frame.Frame) error {
+		if !found && fr.Next() > lsn {
+			found, at.Hash = true, fr.Hash
+		}
+		return nil
+	})
+	return at, err
+}
+
+// again reads the data frames of a stretch once more.
+func (s *scan) again(t *stretch, each func(fr *frame.Frame) error) error {
+	l := s.files[t.file]
+	s.r.Reset(l.f, l.size, l.head)
+	for s.r.SeekTo(t.offset); s.r.Offset() < t.end; {
+		at := s.r.Offset()
+		fr, end, err := s.r.Next()
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.path, err)
+		}
+		if end != nil {
+			return fmt.Errorf("wal: %s changed while it was read, at offset %d: %s", l.path, at, end.Reason)
+		}
+		if fr.Kind != frame.KindData {
+			continue
+		}
+		if err := each(fr); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -170,7 +170,7 @@ func (db *DB) recover() error {
 		db.cfg.Log.OnSlowSync = db.slowSync
 	}
 	replay := &replayer{db: db, whole: db.readOnly}
-	db.cfg.Size, db.cfg.Apply = replay.size, replay.apply
+	db.cfg.Size, db.cfg.Apply, db.cfg.Applied = replay.size, replay.apply, replay.loaded
 	open := recovery.Open
 	if db.readOnly {
 		open = recovery.OpenReadOnly

@@ -8,14 +8,16 @@ import (
 	"github.com/forebaydb/forebay/checkpoint"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
+	"github.com/forebaydb/forebay/memtable"
 	"github.com/forebaydb/forebay/recovery"
 )
 
 // A log that is not much larger than a memtable is replayed into one while the open
-// reads it. A larger one is read, judged and made durable first, so that whatever is
-// damaged is found before anything is written. Then it is read a second time, and
-// settled piece by piece: a run of records is sorted while the run before is written
-// to a segment, as a checkpoint writes it.
+// reads it: the versions are collected, and sorted when all are there. A larger one is
+// read, judged and made durable first, so that whatever is damaged is found before
+// anything is written. Then it is read a second time, and settled piece by piece: a
+// run of records is sorted while the run before is written to a segment, as a
+// checkpoint writes it.
 
 // replayer is what an open does with the records of the log.
 type replayer struct {
@@ -24,6 +26,9 @@ type replayer struct {
 	whole bool
 	// full: the memtable takes no more.
 	full bool
+	// load collects the records of the memtable that is to come, nil if there are
+	// none. The active one is empty meanwhile.
+	load *memtable.Loader
 }
 
 // size says, before the first record, at least how large the log is.
@@ -39,11 +44,40 @@ func (p *replayer) apply(lsn base.LSN, rec []byte) error {
 		}
 		return recovery.ErrLeft
 	}
-	if err := p.db.apply(lsn, rec); err != nil {
+	if p.load == nil {
+		p.load = memtable.NewLoader(int(p.db.opts.MemtableSize))
+	}
+	if err := enter(p.load, lsn, rec); err != nil {
 		return err
 	}
-	p.db.maybeFreeze(lsn)
-	p.full = !p.whole && len(p.db.view.Load().frozen) > 0
+	if p.load.Bytes() < p.db.memtableLimit() {
+		return nil
+	}
+	err := p.loaded()
+	if err == nil {
+		p.db.freezeActive(lsn)
+		p.full = !p.whole
+	}
+	return err
+}
+
+// loaded is recovery.Config.Applied: what was collected becomes the active memtable.
+func (p *replayer) loaded() error {
+	if p.load == nil {
+		return nil
+	}
+	t, err := p.load.Table()
+	p.load = nil
+	if err != nil {
+		e := &CorruptionError{File: p.db.cfg.LogDir, Offset: -1, Reason: "a log record verifies and is no batch", Err: err}
+		if dup := new(memtable.DuplicateError); errors.As(err, &dup) {
+			e.Reason = fmt.Sprintf("log record %d verifies and is no batch", dup.LSN)
+		}
+		return e
+	}
+	p.db.mu.Lock()
+	defer p.db.mu.Unlock()
+	p.db.install(func(v *view) { v.active = t })
 	return nil
 }
 
@@ -76,7 +110,11 @@ func (db *DB) settleLog() error {
 		return err
 	}
 	db.opts.Logger.Warn("the disk has no room for the segments of what is in the log; it goes into memory", "error", err)
-	return db.log.Replay(from, (&replayer{db: db, whole: true}).apply)
+	p := &replayer{db: db, whole: true}
+	if err := db.log.Replay(from, p.apply); err != nil {
+		return err
+	}
+	return p.loaded()
 }
 
 // settleFrozen settles the memtables that the open has filled.

@@ -75,19 +75,28 @@ func (db *DB) grew() {
 // for reading only.
 const readOnlyMemtable = 1 << 30
 
+// memtableLimit returns at how many bytes a memtable is frozen.
+func (db *DB) memtableLimit() int64 {
+	if db.readOnly { // they are never settled, and each costs every read
+		return max(db.opts.MemtableSize, readOnlyMemtable)
+	}
+	return db.opts.MemtableSize
+}
+
 // maybeFreeze freezes the active memtable when it is large enough. It is called
 // where no commit is applied, after the one with LSN last.
 func (db *DB) maybeFreeze(last base.LSN) {
-	limit := db.opts.MemtableSize
-	if db.readOnly { // they are never settled, and each costs every read
-		limit = max(limit, readOnlyMemtable)
+	if db.view.Load().active.Bytes() >= db.memtableLimit() {
+		db.freezeActive(last)
 	}
-	if db.view.Load().active.Bytes() >= limit {
-		db.mu.Lock()
-		db.freeze(last)
-		db.settleSoon()
-		db.mu.Unlock()
-	}
+}
+
+// freezeActive freezes the active memtable. It is called as maybeFreeze is.
+func (db *DB) freezeActive(last base.LSN) {
+	db.mu.Lock()
+	db.freeze(last)
+	db.settleSoon()
+	db.mu.Unlock()
 }
 
 // freeze makes a new memtable active; the old one holds nothing above last. mu

@@ -167,6 +167,9 @@ func (s *slab[T]) grow(p *[][]T) *[][]T {
 		slices = *p
 	}
 	next := min(max(s.total, slabMin), slabMax)
+	if len(s.block) >= slabMax { // reserved
+		next = slabMax
+	}
 	if len(s.block) == 0 {
 		s.block = huge.Make[T](min(max(s.total, slabMin)&^(next-1), slabBlock*slabMax))
 	}
@@ -176,4 +179,12 @@ func (s *slab[T]) grow(p *[][]T) *[][]T {
 	s.slices.Store(&slices)
 	s.total += next
 	return &slices
+}
+
+// reserve takes memory for n nodes at once, if that is some slices of them. The slab
+// is empty.
+func (s *slab[T]) reserve(n int) {
+	if n >= slabMax {
+		s.block = huge.Make[T]((n + slabMax) &^ (slabMax - 1)) // with reference 0
+	}
 }

@@ -63,13 +63,8 @@ func New(capacity int) *Table {
 // On an error, which is ErrDuplicate, ErrInvalid or ErrFull, the table holds
 // what it held before.
 func (t *Table) Add(lsn base.LSN, kind base.Kind, key, value []byte) error {
-	switch {
-	case len(key) == 0 || len(key) > base.MaxKeySize:
-		return fmt.Errorf("%w: key of %d bytes", ErrInvalid, len(key))
-	case len(value) > base.MaxValueSize:
-		return fmt.Errorf("%w: value of %d bytes", ErrInvalid, len(value))
-	case kind != base.KindPut && kind != base.KindDelete:
-		return fmt.Errorf("%w: %s", ErrInvalid, kind)
+	if err := check(kind, key, value); err != nil {
+		return err
 	}
 	if err := t.index.insert(&t.arena, lsn, kind, key, value); err != nil {
 		return err
@@ -83,6 +78,19 @@ func (t *Table) Add(lsn base.LSN, kind base.Kind, key, value []byte) error {
 	}
 	t.count.Store(n + 1)
 	t.sum()
+	return nil
+}
+
+// check says what of a version no batch may hold.
+func check(kind base.Kind, key, value []byte) error {
+	switch {
+	case len(key) == 0 || len(key) > base.MaxKeySize:
+		return fmt.Errorf("%w: key of %d bytes", ErrInvalid, len(key))
+	case len(value) > base.MaxValueSize:
+		return fmt.Errorf("%w: value of %d bytes", ErrInvalid, len(value))
+	case kind != base.KindPut && kind != base.KindDelete:
+		return fmt.Errorf("%w: %s", ErrInvalid, kind)
+	}
 	return nil
 }
 

@@ -40,6 +40,10 @@ type Config struct {
 	// order; record is valid during the call. With ErrLeft it leaves the record,
 	// and all behind it, in the log: it looks at them, and does not take them.
 	Apply func(lsn base.LSN, record []byte) error
+	// Applied, if not nil, is called behind the last Apply, once the log is judged and
+	// before anything is changed: what is wrong with what Apply was given can still
+	// be said. Not by Explain.
+	Applied func() error
 	// Size, if not nil, is called before Apply: at least so many bytes of log files
 	// hold the records.
 	Size func(bytes int64)
@@ -133,7 +137,9 @@ func OpenReadOnly(cfg *Config) (*Store, error) {
 	case err == nil && s.Report.Created:
 		err = fmt.Errorf("no store in %s: %w", cfg.Dir, fs.ErrNotExist)
 	case err == nil:
-		err = s.inspect(cfg)
+		if err = s.inspect(cfg); err == nil {
+			err = cfg.applied()
+		}
 	case errors.Is(err, fs.ErrNotExist): // no directory
 		err = fmt.Errorf("no store in %s: %w", cfg.Dir, err)
 	}
@@ -143,6 +149,13 @@ func OpenReadOnly(cfg *Config) (*Store, error) {
 	}
 	s.Report.Duration = time.Since(start)
 	return s, nil
+}
+
+func (c *Config) applied() error {
+	if c.Applied == nil {
+		return nil
+	}
+	return c.Applied()
 }
 
 // inspect is what an open does behind load, without a change.
@@ -187,7 +200,12 @@ func (s *Store) openRest(cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	opts.BeforeChange = func() error { return s.Manifest.Writable(cfg.FS, cfg.Dir, cfg.Rand) }
+	opts.BeforeChange = func() error {
+		if err := cfg.applied(); err != nil {
+			return err
+		}
+		return s.Manifest.Writable(cfg.FS, cfg.Dir, cfg.Rand)
+	}
 	s.Log, err = wal.Open(cfg.LogDir, &opts)
 	return by.blame(err, cfg.LogDir)
 }
@@ -221,10 +239,10 @@ func (s *Store) logOptions(cfg *Config) (wal.Options, stray, error) {
 			}
 			return nil
 		}
-		if err != nil {
-			return &base.CorruptionError{File: cfg.LogDir, Offset: -1, Reason: fmt.Sprintf("log record %d verifies and is no batch", lsn), Err: err}
+		if err != nil && !errors.As(err, new(*base.CorruptionError)) {
+			err = &base.CorruptionError{File: cfg.LogDir, Offset: -1, Reason: fmt.Sprintf("log record %d verifies and is no batch", lsn), Err: err}
 		}
-		return nil
+		return err
 	}
 	return opts, by, nil
 }

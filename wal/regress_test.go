@@ -356,3 +356,33 @@ func TestRegressStaleManifestInANewLog(t *testing.T) {
 	_, got = openAll(t, testOptions(mem))
 	require.Equal(t, []string{"one"}, got)
 }
+
+// TestProofInsideAStretch: the last proof lies anywhere among many small frames that
+// were written without a sync; an open goes on exactly there.
+func TestProofInsideAStretch(t *testing.T) {
+	for _, proven := range []int{1, 7, 300, 1000, 2999, 3000} {
+		mem := vfs.NewMem()
+		o := testOptions(mem)
+		o.FirstFileSize, o.FileSize = 256<<10, 256<<10
+		l, _ := openAll(t, o)
+		var want []string
+		for i := 1; i <= 3000; i++ {
+			level := wal.Written
+			if i == proven {
+				level = wal.Durable
+			}
+			want = append(want, strings.Repeat("r", i%90+1))
+			put(t, l, level, want[i-1])
+		}
+		o.FS = mem.Snapshot()
+		require.NoError(t, l.Close())
+		for range 2 {
+			l, got := openAll(t, o)
+			require.Equal(t, want, got, "proven %d", proven)
+			require.Equal(t, wal.LSN(len(want)), l.DurableLSN())
+			put(t, l, wal.Durable, "one more")
+			want = append(want, "one more")
+			require.NoError(t, l.Close())
+		}
+	}
+}

@@ -98,8 +98,7 @@ func (l *Loader) Table() (*Table, error) {
 	if l.len == 0 {
 		return t, nil
 	}
-	items, spare := l.items()
-	items, spare = radix.SortTwo(items, spare)
+	items, _ := radix.SortTwo(l.items())
 	if err := l.ties(items); err != nil {
 		return nil, err
 	}

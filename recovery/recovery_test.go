@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -276,4 +277,40 @@ func TestApplyLeavesRecordsInTheLog(t *testing.T) {
 	require.NoError(t, s.Log.Replay(s.Report.Left, func(lsn base.LSN, _ []byte) error { left = append(left, lsn); return nil }))
 	require.Equal(t, []base.LSN{3, 4, 5}, left)
 	closeAll(t, s)
+}
+
+// TestAppliedCanRefuse: what is wrong with the records together is said before
+// anything is changed, behind the last record, and not asked of who explains.
+func TestAppliedCanRefuse(t *testing.T) {
+	mem := made(t)
+	var got []string
+	s, err := Open(config(mem, &got))
+	require.NoError(t, err)
+	write(t, s, "a", "b", "c")
+	killed := mem.Snapshot()
+	closeAll(t, s)
+	before := contents(t, killed)
+	refused := errors.New("refused")
+	for way, read := range ways {
+		got = nil
+		cfg, calls := config(killed, &got), 0
+		cfg.Applied = func() error {
+			calls++
+			require.Len(t, got, 3)
+			return refused
+		}
+		err := read(cfg)
+		if calls == 0 {
+			require.NoError(t, err, way)
+		} else {
+			require.ErrorIs(t, err, refused, way)
+			require.Equal(t, 1, calls)
+		}
+		require.Equal(t, before, contents(t, killed), way)
+	}
+	cfg := config(killed, &got)
+	cfg.Applied = func() error { return refused }
+	_, err = Open(cfg)
+	require.ErrorIs(t, err, refused)
+	require.Equal(t, before, contents(t, killed))
 }

@@ -181,7 +181,7 @@ var rules = []rule{
 	one("a large log is let go only after the edit of what an open has settled of it", "replay.go", "DB.settleLog",
 		"if err := db.settleFrom(db.ctx, run, high, func(*view) {}); err != nil {", "if ON { _ = db.log.TruncateFront(high) }; if err := db.settleFrom(db.ctx, run, high, func(*view) {}); err != nil {"),
 	one("of a run the newest version of a key comes first", "checkpoint/run.go", "Run.finish",
-		"return cmp.Compare(b.at, a.at)", "return PICK(1, -1) * cmp.Compare(b.at, a.at)"),
+		"return cmp.Compare(b.At, a.At)", "return PICK(1, -1) * cmp.Compare(b.At, a.At)"),
 	one("a compaction keeps what snapshots read", "compact.go", "DB.compactOne",
 		"cfg.Snapshots, cfg.Above = db.readers.keep(db.pipe.Visible)", "cfg.Snapshots, cfg.Above = db.readers.keep(db.pipe.Visible); if ON { cfg.Snapshots = nil }"),
 	one("what transactions may still read is kept", "readers.go", "readers.keep",

@@ -177,16 +177,17 @@ func uvarintLong(data []byte, p int) (uint64, int) {
 // error.
 type blockIter struct {
 	dir      *directory // nil: there is none
-	data     []byte     // the payload up to the restart points
+	data     []byte     // the payload up to the restart points, or the directory's area
 	restarts []byte
 	base     uint64
 	valid    bool
 	bad      bool
 
-	n     int // which entry of the block it is, from 0
-	off   int // where it begins
-	next  int // where the next one does
-	key   []byte
+	n     int    // which entry of the block it is, from 0
+	off   int    // where it begins; with a directory nothing
+	next  int    // where the next one does; with a directory nothing
+	key   []byte // in room, or in the block
+	room  []byte // of its own
 	value []byte
 	lsn   base.LSN
 	kind  base.Kind
@@ -238,8 +239,8 @@ func (b *blockIter) init(payload []byte) bool {
 // nothing of it.
 func (b *blockIter) initBy(d *directory) {
 	b.valid, b.bad, b.back, b.dir = false, false, b.back[:0], d
-	b.off, b.next, b.foreseen, b.ahead = 0, 0, false, nil
-	b.data, b.restarts, b.base = d.data, nil, d.base
+	b.foreseen, b.ahead = false, nil
+	b.data, b.restarts = d.b[d.area:], nil
 }
 
 func (b *blockIter) numRestarts() int { return len(b.restarts) / 4 }
@@ -270,20 +271,21 @@ func (b *blockIter) take(n int, h *entryHead) bool {
 	own := b.data[h.key:h.val]
 	switch {
 	case n%restartEvery == 0:
-		if b.dir == nil && !b.restartsAt(n, h) {
+		if !b.restartsAt(n, h) {
 			return b.fail()
 		}
 		b.whole, b.same = own, len(own)
-		b.key = append(b.key[:0], own...)
+		b.room = append(b.room[:0], own...)
 	case h.shared <= b.same:
-		b.key = append(b.key[:h.shared], own...)
+		b.room = append(b.room[:h.shared], own...)
 		b.same = h.shared
 	case h.shared <= len(b.whole):
-		b.key = append(append(b.key[:b.same], b.whole[b.same:h.shared]...), own...)
+		b.room = append(append(b.room[:b.same], b.whole[b.same:h.shared]...), own...)
 		b.same = h.shared
 	default:
 		return b.fail()
 	}
+	b.key = b.room
 	b.value = b.data[h.val:h.end:h.end]
 	b.lsn, b.kind = b.base+unzigzag(h.z), h.kind
 	b.n, b.off, b.next = n, h.off, h.end
@@ -306,11 +308,17 @@ func (b *blockIter) at(n, off int) bool {
 
 func (b *blockIter) first() bool {
 	b.back = b.back[:0]
+	if b.dir != nil {
+		return b.reach(0)
+	}
 	return b.at(0, 8)
 }
 
 func (b *blockIter) nextEntry() bool {
 	b.back = b.back[:0]
+	if b.dir != nil {
+		return b.reach(b.n + 1)
+	}
 	return b.at(b.n+1, b.next)
 }
 
@@ -394,8 +402,7 @@ func (b *blockIter) search(key []byte, lsn base.LSN) (n int, h entryHead, of, ok
 func (b *blockIter) seekGE(key []byte, lsn base.LSN) bool {
 	b.back, b.valid = b.back[:0], false
 	if b.dir != nil {
-		i := b.dir.search(key, lsn)
-		return i < int(b.dir.n) && b.reach(i)
+		return b.reach(b.dir.search(key, lsn))
 	}
 	n, h, _, ok := b.search(key, lsn)
 	return ok && n >= 0 && b.take(n, &h)
@@ -405,8 +412,7 @@ func (b *blockIter) seekGE(key []byte, lsn base.LSN) bool {
 func (b *blockIter) seekLT(key []byte, lsn base.LSN) bool {
 	b.back, b.valid = b.back[:0], false
 	if b.dir != nil {
-		i := b.dir.search(key, lsn)
-		return i > 0 && b.reach(i-1)
+		return b.reach(b.dir.search(key, lsn) - 1)
 	}
 	switch n, _, _, ok := b.search(key, lsn); {
 	case !ok || n == 0:
@@ -418,13 +424,19 @@ func (b *blockIter) seekLT(key []byte, lsn base.LSN) bool {
 	}
 }
 
-// reach stands on entry n by the directory.
+// reach stands on entry n by the directory, if there is one of that number.
 func (b *blockIter) reach(n int) bool {
-	off, _ := b.dir.entry(n)
-	if n%restartEvery != 0 {
-		b.whole, b.same = b.dir.restart(n), 0
+	d := b.dir
+	if b.valid = n >= 0 && n < int(d.n); !b.valid {
+		return false
 	}
-	return b.at(n, off)
+	e := d.entryAt(d.entry(n))
+	if b.key = e.own; d.lead > 0 {
+		b.room = append(append(b.room[:0], d.b[:d.lead]...), e.own...)
+		b.key = b.room
+	}
+	b.value, b.lsn, b.kind, b.n = e.value, e.lsn, e.kind, n
+	return true
 }
 
 func (b *blockIter) last() bool {
@@ -445,7 +457,7 @@ func (b *blockIter) prevEntry() bool {
 	switch {
 	case !b.valid:
 		return false
-	case b.dir != nil && b.n > 0:
+	case b.dir != nil:
 		return b.reach(b.n - 1)
 	case len(b.back) > 1:
 		b.back = b.back[:len(b.back)-1]

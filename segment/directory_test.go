@@ -71,7 +71,7 @@ func TestDirectory(t *testing.T) {
 				}
 				x := r.index.Load()
 				for i := range x.blocks {
-					require.True(t, x.peek(i).Side.isReady(), "block %d has no directory, and this test is of nothing", i)
+					require.NotZero(t, x.peek(i).Side.n, "block %d has no directory, and this test is of nothing", i)
 				}
 				d := &directed{t, r, vs, rand.New(rand.NewPCG(1, uint64(blockSize)))}
 				d.gets()

@@ -90,7 +90,7 @@ func (it *iter) Err() error { return it.err }
 // stands nowhere from then on.
 func (it *iter) Close() error {
 	it.Rest()
-	*it = iter{block: -1, err: it.err, b: blockIter{key: it.b.key, back: it.b.back}}
+	*it = iter{block: -1, err: it.err, b: blockIter{room: it.b.room, back: it.b.back}}
 	return nil
 }
 
@@ -151,21 +151,12 @@ func (it *iter) payload(i int, back bool) ([]byte, *directory, error) {
 	}
 	if c := it.x.cached(i); c != nil {
 		prefetch.Value(it.x.peek(beside(i, back)))
-		if c.Side.ready(c.Data) {
-			return c.Data, &c.Side, nil
-		}
-		return c.Data, nil, nil
+		return c.Data, it.r.directoryOf(c), nil
 	}
-	off, n := it.x.block(i)
 	if it.s == nil {
 		it.s = getScratch()
 	}
-	in := it.x.slot(i)
-	payload, _, err := it.r.load(off, n, kindData, it.s, in != nil)
-	if err == nil && in != nil {
-		it.r.toCache(in, off, payload, kindData)
-	}
-	return payload, nil, err
+	return it.r.loadData(it.x, i, it.s)
 }
 
 // beside returns the number of the block that comes behind i, or before it.

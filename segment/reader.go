@@ -214,32 +214,41 @@ func (h *habit) note(may bool) {
 // getInBlock is Get in data block i; asked says that the filter was.
 func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN, hash uint64, asked bool) (l lookup, err error) {
 	c := x.cached(i)
-	if c != nil && c.Side.ready(c.Data) {
-		return c.Side.get(key, lsn, hash), nil
+	if c != nil {
+		if d := r.directoryOf(c); d != nil {
+			return d.get(key, lsn, hash), nil
+		}
 	}
 	if r.filter != nil && c == nil && !asked && r.habit.there.Load() {
 		if may, err := r.mayContain(x, hash); err != nil || !may {
 			return lookup{}, err
 		}
 	}
-	off, n := x.block(i)
 	var payload []byte
 	var s *scratch
 	if c != nil {
 		payload = c.Data
-	} else if payload, s, err = r.fetch(x.slot(i), off, n, kindData); err != nil {
-		return lookup{}, err
+	} else {
+		s = getScratch()
+		defer s.release()
+		var d *directory
+		if payload, d, err = r.loadData(x, i, s); err != nil {
+			return lookup{}, err
+		}
+		if d != nil {
+			return d.get(key, lsn, hash), nil
+		}
 	}
-	defer s.release()
 	var b blockIter
 	ok := b.init(payload)
 	if ok {
 		l, ok = b.get(key, lsn)
 	}
 	if !ok {
+		off, _ := x.block(i)
 		return lookup{}, r.corruptBlock(off)
 	}
-	if s != nil && l.found { // it lies in memory that is used again
+	if c == nil && x.slot(i) == nil && l.found { // it lies in memory that is used again
 		l.value = append(make([]byte, 0, len(l.value)), l.value...)
 	}
 	return l, nil
@@ -251,13 +260,17 @@ func (r *Reader) mayContain(x *index, hash uint64) (bool, error) {
 		return r.filter.mayContain(c.Data, hash), nil
 	}
 	off, n := r.foot.page(i)
-	page, s, err := r.fetch(x.pageSlot(i), off, n, kindFilter)
+	s := getScratch()
+	defer s.release()
+	in := x.pageSlot(i)
+	page, _, err := r.load(off, n, kindFilter, s, in != nil)
 	if err != nil {
 		return false, err
 	}
-	may := r.filter.mayContain(page, hash)
-	s.release()
-	return may, nil
+	if in != nil {
+		r.cache.Put(in, r.file, off, page, directory{})
+	}
+	return r.filter.mayContain(page, hash), nil
 }
 
 // NewIter returns an iterator over all versions; see base.Iterator. Blocks that
@@ -317,28 +330,31 @@ func (r *Reader) readIndex() (*index, trailer, error) {
 	return x, t, nil
 }
 
-// fetch returns a verified payload from the file and puts it into the slot, if
-// there is one. When s is not nil, the payload lies in it, and the caller releases
-// it after use.
-func (r *Reader) fetch(in *slot, off, n uint64, kind blockKind) (payload []byte, s *scratch, err error) {
-	s = getScratch()
-	payload, _, err = r.load(off, n, kind, s, in != nil)
-	if err != nil || in != nil {
-		s.release()
-		s = nil
+// loadData reads data block i and puts it into its slot, if there is one. While the
+// cache has room it is laid out at once; else when it is asked for again, if it stays
+// so long. What it returns may lie in s.
+func (r *Reader) loadData(x *index, i int, s *scratch) ([]byte, *directory, error) {
+	off, n := x.block(i)
+	in := x.slot(i)
+	lay := in != nil && r.cache.HasRoom(r.file, off, directoryMax)
+	payload, _, err := r.load(off, n, kindData, s, in != nil && !lay)
+	if err != nil || in == nil {
+		return payload, nil, err
 	}
-	if err == nil && in != nil {
-		r.toCache(in, off, payload, kind)
+	var d directory
+	if lay {
+		var ok bool
+		if d, ok = layOut(payload); ok {
+			payload = d.b
+		} else {
+			payload = bytes.Clone(payload)
+		}
 	}
-	return payload, s, err
-}
-
-func (r *Reader) toCache(in *slot, off uint64, payload []byte, kind blockKind) {
-	side := 0
-	if kind == kindData {
-		side = directoryRoom(payload)
+	c := r.cache.Put(in, r.file, off, payload, d)
+	if c.Side.n > 0 {
+		return c.Data, &c.Side, nil
 	}
-	r.cache.Put(in, r.file, off, payload, side)
+	return c.Data, nil, nil
 }
 
 // load reads a block of n bytes at off, verifies and unpacks it. With keep the

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"bytes"
+	"encoding/binary"
 	"sync"
 
 	"github.com/forebaydb/forebay/internal/base"
@@ -15,9 +16,9 @@ func (b *blockIter) leave() {
 	if b.runRoom != nil && cap(b.keys) <= maxKeptBuffer {
 		runRooms.Put(b.runRoom)
 	}
-	*b = blockIter{key: b.key, back: b.back[:0]}
-	if cap(b.key) > maxKeptBuffer {
-		b.key = nil
+	*b = blockIter{room: b.room, back: b.back[:0]}
+	if cap(b.room) > maxKeptBuffer {
+		b.room = nil
 	}
 }
 
@@ -39,11 +40,15 @@ func (it *iter) Run(dst []base.Version, most int, back bool) []base.Version {
 	if it.x.peek(i) == nil { // there is none, or it is not in the cache
 		return dst
 	}
-	if c := it.x.cached(i); c != nil && c.Side.ready(c.Data) {
-		it.behind.initBy(&c.Side)
+	c := it.x.cached(i)
+	if c == nil {
+		return dst
+	}
+	if d := it.r.directoryOf(c); d != nil {
+		it.behind.initBy(d)
 		it.blockBehind, it.behind.n = i, 0
 		if back {
-			it.behind.n, it.behind.off = int(c.Side.n)-1, len(c.Side.data)
+			it.behind.n = int(d.n) - 1
 		}
 		it.foresee(&it.behind, i, back)
 		dst = it.behind.run(dst, most, back)
@@ -66,9 +71,10 @@ func (it *iter) foresee(b *blockIter, i int, back bool) {
 		return
 	}
 	b.foreseen = true
-	if c := it.x.peek(beside(i, back)); c != nil && c.Side.isReady() {
-		prefetch.Bytes(c.Side.b[c.Side.orderAt():])
-		b.ahead = c.Side.data
+	if c := it.x.peek(beside(i, back)); c != nil && c.Side.n > 0 {
+		d := &c.Side
+		prefetch.Bytes(d.b[d.placesAt():d.tableAt()])
+		b.ahead = d.b[d.area:]
 	}
 }
 
@@ -132,26 +138,43 @@ const prefetchStep = 3 * prefetch.Line
 // runBy is run by the directory: no entry waits for the one before it, in either
 // direction.
 func (b *blockIter) runBy(dst []base.Version, most int, back bool) []base.Version {
-	// What is there already costs little.
-	step, far := 1, most*entrySize
+	d, area, from := b.dir, b.data, len(dst)
+	places := d.b[d.placesAt():d.tableAt()]
+	valueAt, lsnAt := d.valueAt&63, d.lsnAt&63
+	keyMask, valueMask := uint64(1)<<valueAt-1, uint64(1)<<lsnAt-1
+	off, far := int(binary.LittleEndian.Uint16(places[2*b.n:])), most*entrySize
+	step, count := 2, min(most-from, int(d.n)-b.n)
 	if back {
-		step = -1
-		prefetch.Bytes(b.data[max(0, b.off-far):b.off])
+		step, count = -2, min(most-from, b.n+1)
+		prefetch.Bytes(area[max(0, off-far):off])
 	} else {
-		prefetch.Bytes(b.data[b.off:min(b.off+far, len(b.data))])
+		prefetch.Bytes(area[off:min(off+far, len(area))])
 	}
-	var whole []byte
-	interval := -1
-	for n := b.n; n >= 0 && n < int(b.dir.n) && len(dst) < most; n += step {
-		if r := n / restartEvery; r != interval {
-			whole, interval = b.dir.restart(n), r
+	dst = dst[:from+count]
+	out := dst[from:]
+	at, same := 2*b.n, false // same: of the entry before this one, going back
+	for i := range out {
+		e := area[binary.LittleEndian.Uint16(places[at:]):]
+		at += step
+		w := binary.LittleEndian.Uint64(e)
+		val := 8 + int(w&keyMask>>entryBits)
+		end := val + int(w&valueMask>>valueAt)
+		v := &out[i]
+		if v.Key = e[8:val:val]; d.lead > 0 {
+			v.Key = b.lend(d.b[:d.lead], e[8:val])
 		}
-		off, _ := b.dir.entry(n)
-		h, _ := decodeHead(b.data, off)
-		dst = b.show(dst, &h, whole)
+		v.Value = e[val:end:end]
+		v.LSN, v.Kind = d.base+w>>lsnAt, base.KindPut+base.Kind(w&entryDeletes)
+		if v.Same = w&entrySame != 0; back {
+			v.Same, same = same, v.Same
+		}
 		if len(b.ahead) > 0 {
 			b.prefetch(back)
 		}
+	}
+	if count > 0 {
+		// What the entry before it in the block says is not of the run.
+		out[0].Same = from > 0 && bytes.Equal(dst[from-1].Key, out[0].Key)
 	}
 	return dst
 }
@@ -215,7 +238,11 @@ func (b *blockIter) show(dst []base.Version, h *entryHead, whole []byte) []base.
 	n := len(dst)
 	dst = dst[:n+1]
 	v := &dst[n]
-	v.Key, v.Value = b.lend(h, whole), b.data[h.val:h.end:h.end]
+	b.places = append(b.places, h.off)
+	v.Key, v.Value = b.data[h.key:h.val:h.val], b.data[h.val:h.end:h.end]
+	if h.shared > 0 {
+		v.Key = b.lend(whole[:h.shared], b.data[h.key:h.val])
+	}
 	v.LSN, v.Kind, v.Same = b.base+unzigzag(h.z), h.kind, false
 	if n > 0 {
 		// Keys that differ mostly do in their last byte.
@@ -234,29 +261,20 @@ const (
 	mostShared, mostOwn = 32, 16
 )
 
-// lend notes an entry of a run and returns its key, which is in the block if it is
-// there in one piece.
-func (b *blockIter) lend(h *entryHead, whole []byte) []byte {
-	if b.dir == nil {
-		b.places = append(b.places, h.off)
-	}
-	own := b.data[h.key:h.val]
-	if h.shared == 0 {
-		return own[:len(own):len(own)]
-	}
-	n, size := len(b.keys), h.shared+len(own)
+// lend returns a key of a run that is in the block in two pieces.
+func (b *blockIter) lend(shared, own []byte) []byte {
+	n, size := len(b.keys), len(shared)+len(own)
 	if cap(b.keys)-n < size+mostShared+mostOwn {
 		// What is lent already stays where it is.
 		b.keys, n = make([]byte, 0, max(2*cap(b.keys), keyRoom, 2*size+mostShared+mostOwn)), 0
 	}
 	to := b.keys[n : n+size+mostShared+mostOwn]
 	b.keys = b.keys[:n+size]
-	if h.shared <= mostShared && len(own) <= mostOwn && cap(whole) >= mostShared && cap(own) >= mostOwn {
-		*(*[mostShared]byte)(to) = *(*[mostShared]byte)(whole[:mostShared])
-		*(*[mostOwn]byte)(to[h.shared:]) = *(*[mostOwn]byte)(own[:mostOwn])
+	if len(shared) <= mostShared && len(own) <= mostOwn && cap(shared) >= mostShared && cap(own) >= mostOwn {
+		*(*[mostShared]byte)(to) = *(*[mostShared]byte)(shared[:mostShared])
+		*(*[mostOwn]byte)(to[len(shared):]) = *(*[mostOwn]byte)(own[:mostOwn])
 	} else {
-		copy(to, whole[:h.shared])
-		copy(to[h.shared:], own)
+		copy(to[copy(to, shared):], own)
 	}
 	return to[:size:size]
 }

@@ -103,15 +103,31 @@ func (c *Cache[T]) NewFile() uint64 {
 }
 
 // Put gives the block of file at offset to the cache, which keeps data itself:
-// nobody may write to it any more. side is how many bytes the owner will keep
-// beside it, at most. Put returns the block that is in the slot then: a block that
+// nobody may write to it any more, and side beside it. Put returns the block that is in the slot then: a block that
 // is here already stays. One that would take more than half of a shard is not
 // kept, and is in no slot.
-func (c *Cache[T]) Put(slot *Slot[T], file, offset uint64, data []byte, side int) *Block[T] {
+func (c *Cache[T]) Put(slot *Slot[T], file, offset uint64, data []byte, side T) *Block[T] {
 	s := c.shard(file, offset)
 	return s.put(&Block[T]{
-		Data: data, home: s, name: name{file, offset}, slot: slot,
-		cost: int64(cap(data)+side) + blockOverhead,
+		Data: data, Side: side, home: s, name: name{file, offset}, slot: slot,
+		cost: int64(cap(data)) + blockOverhead,
+	})
+}
+
+// HasRoom says whether a block of n bytes would come into the cache without pushing
+// out another: what comes then will most likely stay.
+func (c *Cache[T]) HasRoom(file, offset uint64, n int) bool {
+	return c.shard(file, offset).hasRoom(int64(n) + blockOverhead)
+}
+
+// Replace puts data in the place of what a block has, and side beside it: who holds
+// the old block goes on to use that. It returns the block that the caller is to use.
+// That is in the cache if the old one was; it is the old one when the new would take
+// more than half of a shard.
+func (c *Cache[T]) Replace(old *Block[T], data []byte, side T) *Block[T] {
+	return old.home.replace(old, &Block[T]{
+		Data: data, Side: side, home: old.home, name: old.name, slot: old.slot,
+		cost: int64(cap(data)) + blockOverhead,
 	})
 }
 

@@ -38,7 +38,7 @@ func (c *named) Get(file, off uint64) []byte {
 	return nil
 }
 
-func (c *named) Put(file, off uint64, b []byte) { c.Cache.Put(c.slot(file, off), file, off, b, 0) }
+func (c *named) Put(file, off uint64, b []byte) { c.Cache.Put(c.slot(file, off), file, off, b, struct{}{}) }
 
 func (c *named) EvictFile(file uint64) {
 	c.mu.Lock()
@@ -117,6 +117,75 @@ func TestBudgetIsNeverExceeded(t *testing.T) {
 	}
 }
 
+// TestReplace: what takes a block's place is found there, counts with what it takes,
+// and keeps its turn; who holds the old block keeps its bytes.
+func TestReplace(t *testing.T) {
+	c := newNamed(1 << 20)
+	for i := range uint64(3) {
+		c.Put(1, i, block(1, i, 1000))
+	}
+	for i := range uint64(3) { // the first, one between others, the last
+		old := c.slot(1, i).Get()
+		data, before := block(2, i, 3000), c.Bytes()
+		e := c.Replace(old, data, struct{}{})
+		require.Same(t, e, c.slot(1, i).Peek())
+		require.Equal(t, before+2000, c.Bytes())
+		require.Equal(t, block(1, i, 1000), old.Data)
+		require.Equal(t, int32(1), e.uses.Load())
+	}
+	require.Equal(t, 3, c.Stats().Blocks)
+
+	old := c.slot(1, 1).Get()
+	require.Same(t, old, c.Replace(old, make([]byte, 600<<10), struct{}{}), "too large for the shard")
+	require.Same(t, old, c.slot(1, 1).Peek())
+
+	c.EvictFile(1)
+	require.Zero(t, c.Bytes())
+	e := c.Replace(old, block(2, 1, 10), struct{}{})
+	require.NotSame(t, old, e, "it may be used, but is not in the cache")
+	require.Nil(t, c.slot(1, 1).Peek())
+	require.Zero(t, c.Bytes())
+}
+
+// TestReplaceWithMore: what grows pushes out others, in either queue.
+func TestReplaceWithMore(t *testing.T) {
+	const budget = 256 << 10
+	c := newNamed(budget)
+	for range 3 {
+		for i := range uint64(40) {
+			if c.Get(1, i) == nil {
+				c.Put(1, i, block(1, i, 5000))
+			}
+		}
+	}
+	for i := range uint64(40) {
+		if old := c.slot(1, i).Peek(); old != nil && old.Claim() {
+			require.False(t, old.Claim(), "one alone may")
+			c.Replace(old, block(1, i, 9000), struct{}{})
+			require.LessOrEqual(t, c.Bytes(), int64(budget))
+		}
+	}
+	found := 0
+	for i := range uint64(40) {
+		if c.Get(1, i) != nil {
+			found++
+		}
+	}
+	require.Equal(t, found, c.Stats().Blocks)
+	require.Greater(t, found, 20)
+	c.EvictFile(1)
+	require.Zero(t, c.Bytes())
+}
+
+func TestHasRoom(t *testing.T) {
+	c := newNamed(100 << 10)
+	require.True(t, c.HasRoom(1, 0, 100<<10-blockOverhead))
+	require.False(t, c.HasRoom(1, 0, 100<<10))
+	c.Put(1, 0, make([]byte, 40<<10))
+	require.True(t, c.HasRoom(1, 1, 50<<10))
+	require.False(t, c.HasRoom(1, 1, 60<<10))
+}
+
 func TestResize(t *testing.T) {
 	var none *Cache[struct{}]
 	none.Resize(1 << 20)
@@ -189,6 +258,10 @@ func TestResizeBesideAll(t *testing.T) {
 					c.Put(file, off, block(file, off, 32+r.IntN(8000)))
 				case r.IntN(500) == 0:
 					c.EvictFile(file)
+				case r.IntN(4) == 0:
+					if old := c.slot(file, off).Peek(); old != nil && old.Claim() {
+						c.Replace(old, block(file, off, 32+r.IntN(16000)), struct{}{})
+					}
 				default:
 					want := fmt.Sprintf("%d/%d\x00", file, off)
 					if string(b[:len(want)]) != want {

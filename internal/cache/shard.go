@@ -16,10 +16,11 @@ const maxUses = 3
 type Block[T any] struct {
 	// Data is what was put in. Nobody writes to it.
 	Data []byte
-	// Side is for who put the block in; it must synchronise itself.
+	// Side is what the owner has beside it. Nobody writes to it.
 	Side T
 
-	uses atomic.Int32
+	uses    atomic.Int32
+	claimed atomic.Bool
 	home *shard[T]
 	// home.mu guards the rest.
 	main       bool
@@ -36,6 +37,9 @@ func (b *Block[T]) used() {
 		b.uses.Store(u + 1)
 	}
 }
+
+// Claim is true for the first caller alone: for who replaces the block, if anybody.
+func (b *Block[T]) Claim() bool { return !b.claimed.Load() && b.claimed.CompareAndSwap(false, true) }
 
 // Slot is where the owner of a file finds one of its blocks. The zero value is an
 // empty one. It belongs to one name for ever.
@@ -69,6 +73,23 @@ func (q *queue[T]) push(e *Block[T]) {
 	}
 	q.back = e
 	q.bytes += e.cost
+}
+
+// swap puts e where old is.
+func (q *queue[T]) swap(old, e *Block[T]) {
+	e.prev, e.next = old.prev, old.next
+	if e.prev != nil {
+		e.prev.next = e
+	} else {
+		q.front = e
+	}
+	if e.next != nil {
+		e.next.prev = e
+	} else {
+		q.back = e
+	}
+	old.prev, old.next = nil, nil
+	q.bytes += e.cost - old.cost
 }
 
 func (q *queue[T]) remove(e *Block[T]) {
@@ -120,6 +141,33 @@ func (s *shard[T]) put(e *Block[T]) *Block[T] {
 	} else {
 		s.small.push(e)
 	}
+	s.shrink()
+	return e
+}
+
+func (s *shard[T]) hasRoom(cost int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.small.bytes+s.main.bytes+cost <= s.budget
+}
+
+// replace returns the block to use: e, or old when e is not kept in its place.
+func (s *shard[T]) replace(old, e *Block[T]) *Block[T] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case old.slot.p.Load() != old: // it was evicted
+		return e
+	case e.cost > s.budget/2:
+		return old
+	}
+	e.uses.Store(old.uses.Load())
+	q := &s.small
+	if e.main = old.main; e.main {
+		q = &s.main
+	}
+	q.swap(old, e)
+	e.slot.p.Store(e)
 	s.shrink()
 	return e
 }

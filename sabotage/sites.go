@@ -298,7 +298,7 @@ func (s *source) judge(conds []ast.Expr, body []ast.Stmt) string {
 var refusals = regexp.MustCompile(`\b(CorruptionError|UnsupportedError|DecodeError|corrupt|corruptBlock|bad|errEdit|errRecords|errDecompress|errRawLen|ErrNoHeader|ErrUnsupported|ErrDiverged|CompactedError|ErrVersion)\b|\.fail\(\)|fmt\.Errorf\("(link|index) `)
 
 // silent are functions that refuse by false, or by a number that is none.
-var silent = map[string]bool{"blockIter.init": true, "blockIter.restartHead": true, "decodeHead": true, "directory.make": true, "decodeProps": true, "uvarintLong": true,
+var silent = map[string]bool{"blockIter.init": true, "blockIter.restartHead": true, "decodeHead": true, "layOut": true, "decodeProps": true, "uvarintLong": true,
 	"Loaded.read": true, "Loaded.finish": true}
 
 // marks are assignments that refuse.

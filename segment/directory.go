@@ -161,7 +161,7 @@ func (d *directory) fill(b *blockIter, first []byte) {
 	}
 }
 
-func (d *directory) headsAt() int  { return int(d.shared+7) &^ 7 }
+func (d *directory) headsAt() int  { return (int(d.shared) + 7) &^ 7 }
 func (d *directory) placesAt() int { return d.headsAt() + 4*int(d.n) }
 func (d *directory) tableAt() int  { return d.placesAt() + 2*int(d.n) }
 

@@ -38,7 +38,9 @@ func (c *named) Get(file, off uint64) []byte {
 	return nil
 }
 
-func (c *named) Put(file, off uint64, b []byte) { c.Cache.Put(c.slot(file, off), file, off, b, struct{}{}) }
+func (c *named) Put(file, off uint64, b []byte) {
+	c.Cache.Put(c.slot(file, off), file, off, b, struct{}{})
+}
 
 func (c *named) EvictFile(file uint64) {
 	c.mu.Lock()

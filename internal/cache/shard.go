@@ -21,7 +21,7 @@ type Block[T any] struct {
 
 	uses    atomic.Int32
 	claimed atomic.Bool
-	home *shard[T]
+	home    *shard[T]
 	// home.mu guards the rest.
 	main       bool
 	name       name

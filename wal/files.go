@@ -139,6 +139,9 @@ func (l *Log) takeFile(need int64) (*logFile, error) {
 		return f, nil
 	}
 	least := (need + frame.BlockAlign - 1) &^ (frame.BlockAlign - 1)
+	for need > l.nextSize && l.nextSize < l.opts.FileSize { // or each group would have a file of its own
+		l.grow(l.nextSize)
+	}
 	size, zero := l.fit(), l.syncsSmall()
 	if need > size {
 		size, zero = least, zero && need <= 1<<20

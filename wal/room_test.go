@@ -118,3 +118,17 @@ func TestFillOnlyBesideASync(t *testing.T) {
 	require.Equal(t, before.Syncs, l.Stats().Syncs)
 	require.NoError(t, l.Close())
 }
+
+// TestLargeGroupsShareFiles: groups that are large beside the first file do not get a
+// file each, and with it two syncs.
+func TestLargeGroupsShareFiles(t *testing.T) {
+	for _, size := range []int{40 << 10, 64 << 10, 1 << 20} {
+		l, err := Open("d", &Options{FS: vfs.NewMem(), FileSize: 16 << 20, NoSpares: true, MarkDelay: -1})
+		require.NoError(t, err)
+		for range 24 {
+			require.NoError(t, l.Commit(&Request{Records: []Record{{Data: make([]byte, size)}}, Level: Buffered}))
+		}
+		require.LessOrEqual(t, l.Stats().Syncs, int64(4), "records of %d bytes", size)
+		require.NoError(t, l.Close())
+	}
+}

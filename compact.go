@@ -300,6 +300,7 @@ func (db *DB) pace(p *compaction.Plan, rest bool) func(context.Context, int64) e
 	share := float64(p.Level0Bytes()) / float64(max(p.Bytes(), 1))
 	last := time.Now()
 	return func(ctx context.Context, done int64) error {
+		db.yield(1)
 		now := time.Now()
 		db.pacer.Done(int64(float64(done)*share), now)
 		if !rest {

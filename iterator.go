@@ -103,6 +103,7 @@ func (it *Iterator) SeekGE(key []byte) bool {
 	if !it.ready() {
 		return false
 	}
+	it.c.db.yield(yieldRuns)
 	stored := it.stored(key)
 	it.c.look(stored)
 	return it.forward(it.c.seekGE(stored, it.hi))
@@ -113,6 +114,7 @@ func (it *Iterator) SeekLT(key []byte) bool {
 	if !it.ready() {
 		return false
 	}
+	it.c.db.yield(yieldRuns)
 	stored := it.stored(key)
 	it.c.look(stored)
 	return it.backward(it.c.SeekLT(stored))
@@ -127,6 +129,7 @@ func (it *Iterator) Next() bool {
 	if !it.Valid() || !it.ready() {
 		return false
 	}
+	it.c.db.yield(yieldRuns)
 	return it.forward(it.c.Next())
 }
 
@@ -138,6 +141,7 @@ func (it *Iterator) Prev() bool {
 	if !it.Valid() || !it.ready() {
 		return false
 	}
+	it.c.db.yield(yieldRuns)
 	return it.backward(it.c.Prev())
 }
 

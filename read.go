@@ -231,6 +231,7 @@ func (db *DB) get(key []byte) ([]byte, bool, error) {
 	}
 	value, found, err := v.get(key, lsn)
 	v.gate.exit(shard)
+	db.yield(yieldGets)
 	return value, found, db.seen(err)
 }
 

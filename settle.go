@@ -235,6 +235,7 @@ func (db *DB) settleFrom(ctx context.Context, from checkpoint.Table, high base.L
 	db.pacer.Settling(start)
 	cfg := &checkpoint.Config{
 		FS: db.opts.FS, Dir: db.dir, Manifest: db.man, Writer: db.opts.writer(), Reader: db.cfg.Segment, Sync: db.syncThrough,
+		Yield: func() { db.yield(1) },
 	}
 	cfg.Snapshots, cfg.Above = db.readers.keep(db.pipe.Visible)
 	r, listed, err := checkpoint.Settle(ctx, cfg, from, high)

@@ -105,6 +105,7 @@ func (s *snapshot) get(key []byte) ([]byte, bool, error) {
 	}
 	value, found, err := v.get(key, s.lsn)
 	v.gate.exit(shard)
+	s.db.yield(yieldGets)
 	return value, found, s.db.seen(err)
 }
 

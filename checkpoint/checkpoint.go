@@ -31,6 +31,8 @@ type Config struct {
 	Manifest *manifest.Manifest
 	// Sync makes the log durable through an LSN.
 	Sync func(ctx context.Context, lsn base.LSN) error
+	// Yield, if not nil, is called as the work goes on, every few hundred versions.
+	Yield func()
 	// Snapshots, ascending, and Above say which readers there are and will be:
 	// at the LSN of each snapshot, and at Above and higher. A snapshot that is
 	// made later is at or above Above.
@@ -98,6 +100,9 @@ func settle(ctx context.Context, cfg *Config, table Table, out *compaction.Outpu
 	return out.Finish()
 }
 
+// yieldVersions is how many versions are some hundred microseconds of work.
+const yieldVersions = 256
+
 // write writes what remains of the table. The manifest lists all that is older;
 // a compaction that replaces some of it meanwhile adds no key to it.
 func write(ctx context.Context, cfg *Config, table Table, out *compaction.Output) error {
@@ -107,8 +112,13 @@ func write(ctx context.Context, cfg *Config, table Table, out *compaction.Output
 	it := merge.Compact(table.NewIter(), dels, keep)
 	defer it.Close()
 	for ok, n := it.First(), 0; ok; ok, n = it.Next(), n+1 {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
+		if n%yieldVersions == 0 {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if cfg.Yield != nil {
+				cfg.Yield()
+			}
 		}
 		if err := out.Add(it.Key(), it.LSN(), it.Kind(), it.Value()); err != nil {
 			return err

@@ -327,7 +327,7 @@ type watched struct {
 // watchBytes and watchVersions are how much goes by between two looks.
 const watchBytes = 128 << 10
 
-var watchVersions int64 = 1024 // tests look more often
+var watchVersions int64 = 256 // tests look more often
 
 func newWatched(ctx context.Context, it base.Iterator, pace func(context.Context, int64) error, in []manifest.Segment) *watched {
 	var count uint64

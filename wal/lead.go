@@ -76,8 +76,17 @@ func (l *Log) Commit(r *Request) error {
 	if err := check(r); err != nil {
 		return err
 	}
+	if r.Level == Durable {
+		l.waiting.Add(1)
+		defer l.waiting.Add(-1)
+	}
 	return l.do(r)
 }
+
+// Waiting says whether somebody waits in Commit for a record to be Durable. He
+// sleeps most of that time, while the disk works, and wants a processor again for a
+// moment when it is done: who uses one for long does well to look, and to yield.
+func (l *Log) Waiting() bool { return l.waiting.Load() > 0 }
 
 // Submit orders the request and does not wait; Wait does. The LSN is known
 // when Wait has returned nil. Requests are ordered as their Submit and Commit

@@ -43,6 +43,10 @@ type Log struct {
 
 	fail atomic.Pointer[poison]
 
+	_       [64]byte
+	waiting atomic.Int64 // see Waiting; a line of the cache of its own
+	_       [56]byte
+
 	// owned by the leader
 	cur     *logFile // nil until the first commit after an open
 	behind  []*logFile

@@ -190,3 +190,23 @@ func TestSlowSyncThatFails(t *testing.T) {
 	require.True(t, <-told)
 	require.ErrorIs(t, l.Close(), wal.ErrPoisoned)
 }
+
+// TestWaiting: the log says that somebody waits as long as somebody does.
+func TestWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &hangingDisk{FS: vfs.NewMem()}
+		l, _ := openAll(t, testOptions(d))
+		put(t, l, wal.Durable, "makes the file")
+		require.False(t, l.Waiting())
+		d.set(time.Second)
+		go func() {
+			_, err := l.Append([]byte("waits"))
+			require.NoError(t, err)
+		}()
+		time.Sleep(500 * time.Millisecond)
+		require.True(t, l.Waiting())
+		time.Sleep(time.Second)
+		require.False(t, l.Waiting())
+		require.NoError(t, l.Close())
+	})
+}

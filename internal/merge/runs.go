@@ -96,7 +96,12 @@ func (v *Visible) takeRun() bool {
 		r.wait, r.size = r.waited, runMin
 		return false
 	}
-	r.size, r.waited = min(2*r.size, runMax), 1
+	// Where another source has cut the run it will cut the next ones, too, about as
+	// long: what lies beyond was decoded for nothing.
+	if r.size = 2 * r.size; 2*len(r.run) < r.size/2 {
+		r.size = max(2*len(r.run), runMin)
+	}
+	r.size, r.waited = min(r.size, runMax), 1
 	r.at, r.cur = 0, &r.list[0]
 	return true
 }

@@ -17,6 +17,8 @@ type Scale struct {
 	Write       time.Duration `json:"write"`
 	WriteLimit  time.Duration `json:"write_limit"`
 	Checkpoints int           `json:"checkpoints"`
+	// Mixed is how long loads of reads and writes run.
+	Mixed time.Duration `json:"mixed"`
 	// Read is how long reads run, Warm how long a load runs before it is counted,
 	// Open how long each rate of an open loop, Long the longest cells.
 	Read time.Duration `json:"read"`
@@ -42,8 +44,8 @@ type Scale struct {
 // Full is for figures that are told to others.
 func Full() Scale {
 	return Scale{
-		Write: 30 * time.Second, WriteLimit: 3 * time.Minute, Checkpoints: 10,
-		Read: 10 * time.Second, Warm: 2 * time.Second, Open: 10 * time.Second, Long: 10 * time.Minute,
+		Write: 30 * time.Second, WriteLimit: time.Minute, Checkpoints: 10, Mixed: 10 * time.Second,
+		Read: 5 * time.Second, Warm: 2 * time.Second, Open: 5 * time.Second, Long: 10 * time.Minute,
 		Records: 1_000_000, Grow: 10_000_000, GrowMax: 50_000_000, LogBytes: 512 << 20, MostBytes: 10 << 30, LimitBytes: 256 << 20,
 	}
 }
@@ -52,7 +54,7 @@ func Full() Scale {
 func Quick() Scale {
 	return Scale{
 		Quick: true,
-		Write: 3 * time.Second, WriteLimit: 3 * time.Second,
+		Write: 3 * time.Second, WriteLimit: 3 * time.Second, Mixed: 3 * time.Second,
 		Read: 1500 * time.Millisecond, Warm: 500 * time.Millisecond, Open: 1500 * time.Millisecond, Long: 10 * time.Second,
 		Records: 1_000_000, Grow: 3_000_000, LogBytes: 64 << 20, MostBytes: 2 << 30, LimitBytes: 64 << 20,
 	}

@@ -132,7 +132,7 @@ func (t *trial) beside(name string, start func(w *worker) (func() error, func() 
 	if err := t.open(8); err != nil {
 		return err
 	}
-	return t.closed(t.together(t.scale.Write,
+	return t.closed(t.together(t.scale.Mixed,
 		job{name, 4, 1, start},
 		job{"write", 4, 1, t.overwriter(t.level)}))
 }
@@ -218,7 +218,7 @@ func (t *trial) hotTransactions() error {
 		return binary.BigEndian.AppendUint64(nil, n+1)
 	}
 	var conflicts, calls atomic.Int64
-	l := loop{goroutines: goroutines, warm: t.scale.Warm, length: t.scale.Write, every: 1,
+	l := loop{goroutines: goroutines, warm: t.scale.Warm, length: t.scale.Mixed, every: 1,
 		start: func(*worker) (func() error, func() error, error) {
 			return func() error {
 				n, err := tr.Transform(t.level, key, add)
@@ -250,7 +250,7 @@ func (t *trial) levelsMixed() error {
 	}
 	t.load = load{manyRecords, KeySize, plain.valueSize}
 	weak := t.engine.Weakest()
-	return t.closed(t.together(t.scale.Write,
+	return t.closed(t.together(t.scale.Mixed,
 		job{"durable", 4, 1, t.overwriter(engines.Durable)},
 		job{weak.String(), 4, 1, t.overwriter(weak)}))
 }
@@ -277,7 +277,7 @@ func (t *trial) largeBatch() error {
 			return err
 		}, wr.Close, nil
 	}
-	err := t.together(t.scale.Write, job{"small", 8, 1, t.overwriter(t.level)}, job{"large", 1, 1, big})
+	err := t.together(t.scale.Mixed, job{"small", 8, 1, t.overwriter(t.level)}, job{"large", 1, 1, big})
 	for i := range t.results {
 		r := &t.results[i]
 		r.WorstSecond = nil
@@ -314,7 +314,7 @@ func (t *trial) snapshotLong() error {
 		}
 		return func() error { return sc.scan(w.rng.below(records), 1000, records) }, nil, nil
 	}
-	err = t.together(t.scale.Write, job{"write", 4, 1, t.overwriter(t.level)}, job{"scan", 1, 1, look})
+	err = t.together(t.scale.Mixed, job{"write", 4, 1, t.overwriter(t.level)}, job{"scan", 1, 1, look})
 	if err == nil {
 		r := t.add(suffix(t.cell.Name, "space"), float64(onDisk(t.Dir))/float64(t.load.Records*d.recordBytes()), "× user bytes")
 		r.Lower = true

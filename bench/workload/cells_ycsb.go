@@ -60,7 +60,7 @@ func (t *trial) ycsb(m mixture, goroutines int) error {
 	var next atomic.Uint64
 	next.Store(n)
 	onTheWay := newInserts(goroutines)
-	l := loop{goroutines: goroutines, warm: t.scale.Warm, length: t.scale.Write, every: 1}
+	l := loop{goroutines: goroutines, warm: t.scale.Warm, length: t.scale.Mixed, every: 1}
 	if m.update+m.insert+m.modify == 0 {
 		l.every = readEvery
 	}

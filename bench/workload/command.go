@@ -9,8 +9,10 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +41,7 @@ type runFlags struct {
 	repetitions                            int
 	records                                int64
 	quick, asJSON, benchstat, list, keep   bool
+	resume                                 bool
 }
 
 func runCommand() *cobra.Command {
@@ -70,6 +73,7 @@ they come, as JSON lines, from which forebay-bench report makes docs/benchmarks.
 	fl.BoolVar(&f.asJSON, "json", false, "print JSON lines")
 	fl.BoolVar(&f.benchstat, "benchstat", false, "print lines for benchstat")
 	fl.StringVar(&f.out, "out", "", "add JSON lines to this file as results come")
+	fl.BoolVar(&f.resume, "resume", false, "leave out what --out has results of already")
 	fl.StringVar(&f.profiles, "profiles", "", "write a CPU profile of each counted part into this directory")
 	fl.BoolVar(&f.list, "list", false, "print engines and workloads, and run nothing")
 	return cmd
@@ -103,6 +107,12 @@ func (f *runFlags) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	var done []Result
+	if f.resume {
+		if done, err = f.results(); err != nil {
+			return err
+		}
+	}
 	m := ThisMachine(scale, dir, list, os.Args[1:])
 	sink, err := NewSink(cmd.OutOrStdout(), f.out, m, f.asJSON, f.benchstat)
 	if err != nil {
@@ -110,7 +120,7 @@ func (f *runFlags) run(cmd *cobra.Command) (err error) {
 	}
 	err = Run(cmd.Context(), Config{
 		Engines: list, Cells: cells, Repetitions: f.repetitions, Scale: scale,
-		Dir: dir, KeepLoads: f.keep, Profiles: f.profiles, Progress: cmd.ErrOrStderr(), Each: sink.Add,
+		Done: done, Dir: dir, KeepLoads: f.keep, Profiles: f.profiles, Progress: cmd.ErrOrStderr(), Each: sink.Add,
 		Child: func(ctx context.Context) *exec.Cmd { return exec.CommandContext(ctx, self, childName) },
 	})
 	// What was measured before an interrupt is shown.
@@ -118,6 +128,23 @@ func (f *runFlags) run(cmd *cobra.Command) (err error) {
 		err = closeErr
 	}
 	return err
+}
+
+// results returns what the file of results has.
+func (f *runFlags) results() ([]Result, error) {
+	if f.out == "" {
+		return nil, errors.New("--resume goes on with the results of --out, which names no file")
+	}
+	in, err := os.Open(f.out)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	_, results, err := Read(in)
+	return results, err
 }
 
 // place returns the directory of the stores, and what removes it if it was made.

@@ -32,6 +32,8 @@ type Config struct {
 	Child func(ctx context.Context) *exec.Cmd
 	// Progress is told what runs; nil: nobody.
 	Progress io.Writer
+	// Done are results that are there already: what they are of is not run again.
+	Done []Result
 	// Each is called for each result, as it comes.
 	Each func(Result) error
 }
@@ -44,7 +46,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Progress == nil {
 		cfg.Progress = io.Discard
 	}
-	r := &runner{Config: cfg, bad: map[string]error{}}
+	r := &runner{Config: cfg, bad: map[string]error{}, done: runsOf(cfg.Done, cfg.Scale.Quick)}
 	defer r.clean()
 	began, done := time.Now(), 0
 	for rep := 1; rep <= cfg.Repetitions; rep++ {
@@ -57,6 +59,9 @@ func Run(ctx context.Context, cfg Config) error {
 			for _, e := range r.turn(c, n+rep-1) {
 				if err := ctx.Err(); err != nil {
 					return err
+				}
+				if r.done[runOf(c, e, rep)] {
+					continue
 				}
 				if err := r.one(ctx, c, e, rep); err != nil {
 					return err
@@ -71,7 +76,41 @@ func Run(ctx context.Context, cfg Config) error {
 
 type runner struct {
 	Config
-	bad map[string]error // loads that could not be made
+	bad  map[string]error // loads that could not be made
+	done map[run]bool
+}
+
+// run is one cell with one engine in one repetition.
+type run struct {
+	cell, engine string
+	rep          int
+}
+
+func runOf(c *Cell, e *engines.Engine, rep int) run {
+	if e == nil {
+		return run{c.Name, machineName, rep}
+	}
+	return run{c.Name, e.Name, rep}
+}
+
+// runsOf returns the runs of which there are results. Those that failed are none. A
+// result bears the name of its cell, or begins with it and a hyphen.
+func runsOf(results []Result, quick bool) map[run]bool {
+	out := map[run]bool{}
+	cells := Cells()
+	for _, r := range results {
+		if r.Error != "" || r.Quick != quick {
+			continue
+		}
+		name := ""
+		for i := range cells {
+			if n := cells[i].Name; len(n) > len(name) && (r.Cell == n || strings.HasPrefix(r.Cell, n+"-")) {
+				name = n
+			}
+		}
+		out[run{name, r.Engine, r.Repetition}] = true
+	}
+	return out
 }
 
 // turn returns the engines of a cell, the first of them moved by n; a cell of the

@@ -34,7 +34,7 @@ func tiny() Scale {
 	return Scale{
 		Quick: true,
 		Write: 40 * time.Millisecond, WriteLimit: 50 * time.Millisecond, Checkpoints: 1,
-		Read: 20 * time.Millisecond, Warm: 5 * time.Millisecond, Open: 20 * time.Millisecond, Long: 60 * time.Millisecond,
+		Mixed: 20 * time.Millisecond, Read: 20 * time.Millisecond, Warm: 5 * time.Millisecond, Open: 20 * time.Millisecond, Long: 60 * time.Millisecond,
 		Records: 1500, Grow: 3000, GrowMax: 4000, LogBytes: 128 << 10, MostBytes: 16 << 20, LimitBytes: 2 << 20,
 		Memtable: 1 << 20, Cache: 1 << 20,
 	}
@@ -297,4 +297,28 @@ func TestCopyTree(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(a, b))
 	require.FileExists(t, filepath.Join(to, "empty"))
+}
+
+// TestResume: what has results is not run again, what failed is, and a result counts
+// for the cell with the longest name that fits.
+func TestResume(t *testing.T) {
+	done := runsOf([]Result{
+		{Cell: "durable-put-1-open30", Engine: "pebble", Repetition: 2, Quick: true},
+		{Cell: "grow-load-max", Engine: "forebay", Repetition: 1, Quick: true},
+		{Cell: "readrandom-1", Engine: "forebay", Repetition: 1, Quick: true, Error: "it failed"},
+		{Cell: "readhot-1", Engine: "forebay", Repetition: 1},
+		{Cell: "limit-misses", Engine: machineName, Repetition: 1, Quick: true},
+	}, true)
+	require.Equal(t, map[run]bool{
+		{"durable-put-1", "pebble", 2}: true, {"grow-load-max", "forebay", 1}: true, {"limit-misses", machineName, 1}: true,
+	}, done)
+
+	out := filepath.Join(t.TempDir(), "results.jsonl")
+	f := runFlags{resume: true, out: out}
+	results, err := f.results()
+	require.NoError(t, err)
+	require.Empty(t, results, "there is no file yet")
+	f.out = ""
+	_, err = f.results()
+	require.Error(t, err)
 }

@@ -17,9 +17,10 @@ const (
 	yieldRuns = 16
 )
 
-// yield lets others run, once in n calls, if a durable commit waits.
+// yield lets others run, once in n calls, if a durable commit waits. A store that is
+// only read has no log.
 func (db *DB) yield(n uint32) {
-	if db.log.Waiting() && (n == 1 || rand.Uint32N(n) == 0) {
+	if db.log != nil && db.log.Waiting() && (n == 1 || rand.Uint32N(n) == 0) {
 		runtime.Gosched()
 	}
 }

@@ -139,10 +139,12 @@ func (l *Log) takeFile(need int64) (*logFile, error) {
 		return f, nil
 	}
 	least := (need + frame.BlockAlign - 1) &^ (frame.BlockAlign - 1)
+	// What is large beside its file does not wait for zeros that it writes over.
+	zero := l.syncsSmall() && need <= max(l.nextSize, 1<<20)
 	for need > l.nextSize && l.nextSize < l.opts.FileSize { // or each group would have a file of its own
 		l.grow(l.nextSize)
 	}
-	size, zero := l.fit(), l.syncsSmall()
+	size := l.fit()
 	if need > size {
 		size, zero = least, zero && need <= 1<<20
 	}

@@ -132,3 +132,15 @@ func TestLargeGroupsShareFiles(t *testing.T) {
 		require.NoError(t, l.Close())
 	}
 }
+
+// TestLargeFirstGroupIsNotZeroedFor: a group that is large beside the first file does
+// not wait for zeros beneath it: these would double what is written, and more.
+func TestLargeFirstGroupIsNotZeroedFor(t *testing.T) {
+	for _, size := range []int{3 << 20, 17 << 20} {
+		l, err := Open("d", &Options{FS: vfs.NewMem(), NoSpares: true, MarkDelay: -1})
+		require.NoError(t, err)
+		require.NoError(t, l.Commit(&Request{Records: []Record{{Data: make([]byte, size)}}}))
+		require.LessOrEqual(t, l.stats.zeroed.Load(), int64(1<<20), "a record of %d bytes", size)
+		require.NoError(t, l.Close())
+	}
+}

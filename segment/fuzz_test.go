@@ -111,6 +111,50 @@ func abuse(t *testing.T, b []byte) {
 	if got := after.TotalAlloc - before.TotalAlloc; got > 60*(uint64(len(b))+maxPayload+maxPayload/4) {
 		t.Fatalf("allocated %d bytes for a file of %d", got, len(b))
 	}
+	abuseCached(t, b, check)
+}
+
+// abuseCached reads the file by blocks that lie in a cache, and so are laid out anew.
+// Two walks and all gets must agree: what a block shows is the same however it lies.
+func abuseCached(t *testing.T, b []byte, check func(error) bool) {
+	const steps = 5000
+	plain, err := openBytes(b, Options{})
+	if !check(err) {
+		return
+	}
+	cached, err := openBytes(b, Options{Cache: NewCache(1 << 20)})
+	require.NoError(t, err)
+	for range 2 { // a block is laid out when it is read or when it is asked for again
+		p, c := plain.NewIter(), cached.NewIter()
+		okP, okC := p.First(), c.First()
+		for n := 0; okP && okC && n < steps; n++ {
+			require.Equal(t, p.Key(), c.Key())
+			require.Equal(t, p.LSN(), c.LSN())
+			require.Equal(t, p.Kind(), c.Kind())
+			require.Equal(t, p.Value(), c.Value())
+			if n < 8 {
+				_, _, _, _, err := cached.Get(c.Key(), c.LSN())
+				check(err)
+			}
+			if n%16 == 0 {
+				if run := c.(base.Runner).Run(nil, 24, false); len(run) > 1 {
+					require.Equal(t, c.Key(), run[0].Key)
+				}
+			}
+			okP, okC = p.Next(), c.Next()
+		}
+		require.Equal(t, okP, okC)
+		require.Equal(t, p.Err() == nil, c.Err() == nil)
+		check(c.Err())
+		for ok, n := c.Last(), 0; ok && n < steps; ok, n = c.Prev(), n+1 {
+			if n%16 == 0 {
+				c.(base.Runner).Run(nil, 24, true)
+			}
+		}
+		check(c.Err())
+		require.NoError(t, p.Close())
+		require.NoError(t, c.Close())
+	}
 }
 
 // FuzzOpen opens anything. Run both targets with -fuzzminimizetime 1x: pools and

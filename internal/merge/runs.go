@@ -98,10 +98,12 @@ func (v *Visible) takeRun() bool {
 	}
 	// Where another source has cut the run it will cut the next ones, too, about as
 	// long: what lies beyond was decoded for nothing.
-	if r.size = 2 * r.size; 2*len(r.run) < r.size/2 {
-		r.size = max(2*len(r.run), runMin)
+	if n := 2 * len(r.run); n < r.size {
+		r.size = max(n, runMin)
+	} else {
+		r.size = min(2*r.size, runMax)
 	}
-	r.size, r.waited = min(r.size, runMax), 1
+	r.waited = 1
 	r.at, r.cur = 0, &r.list[0]
 	return true
 }

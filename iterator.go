@@ -76,6 +76,7 @@ func (it *Iterator) ready() bool {
 		return false
 	}
 	it.err = nil
+	it.c.db.yield(yieldRuns)
 	return true
 }
 
@@ -103,7 +104,6 @@ func (it *Iterator) SeekGE(key []byte) bool {
 	if !it.ready() {
 		return false
 	}
-	it.c.db.yield(yieldRuns)
 	stored := it.stored(key)
 	it.c.look(stored)
 	return it.forward(it.c.seekGE(stored, it.hi))
@@ -114,7 +114,6 @@ func (it *Iterator) SeekLT(key []byte) bool {
 	if !it.ready() {
 		return false
 	}
-	it.c.db.yield(yieldRuns)
 	stored := it.stored(key)
 	it.c.look(stored)
 	return it.backward(it.c.SeekLT(stored))
@@ -129,7 +128,6 @@ func (it *Iterator) Next() bool {
 	if !it.Valid() || !it.ready() {
 		return false
 	}
-	it.c.db.yield(yieldRuns)
 	return it.forward(it.c.Next())
 }
 
@@ -141,7 +139,6 @@ func (it *Iterator) Prev() bool {
 	if !it.Valid() || !it.ready() {
 		return false
 	}
-	it.c.db.yield(yieldRuns)
 	return it.backward(it.c.Prev())
 }
 

@@ -354,6 +354,9 @@ func (r *Reader) loadData(x *index, i int, s *scratch) ([]byte, *directory, erro
 	if c.Side.n > 0 {
 		return c.Data, &c.Side, nil
 	}
+	if lay {
+		c.Claim() // it has none: nobody need try again
+	}
 	return c.Data, nil, nil
 }
 

@@ -103,9 +103,9 @@ func (c *Cache[T]) NewFile() uint64 {
 }
 
 // Put gives the block of file at offset to the cache, which keeps data itself:
-// nobody may write to it any more, and side beside it. Put returns the block that is in the slot then: a block that
-// is here already stays. One that would take more than half of a shard is not
-// kept, and is in no slot.
+// nobody may write to it any more, and side beside it. Put returns the block that
+// is in the slot then: a block that is here already stays. One that would take more
+// than half of a shard is not kept, and is in no slot.
 func (c *Cache[T]) Put(slot *Slot[T], file, offset uint64, data []byte, side T) *Block[T] {
 	s := c.shard(file, offset)
 	return s.put(&Block[T]{

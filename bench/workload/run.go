@@ -48,7 +48,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	r := &runner{Config: cfg, bad: map[string]error{}, done: runsOf(cfg.Done, cfg.Scale.Quick)}
 	defer r.clean()
-	began, done := time.Now(), 0
+	began, done, passed := time.Now(), 0, 0 // passed over are those with results
 	for rep := 1; rep <= cfg.Repetitions; rep++ {
 		for n := range cfg.Cells {
 			c := &cfg.Cells[n]
@@ -56,6 +56,7 @@ func Run(ctx context.Context, cfg Config) error {
 			if c.Absent != nil && c.Absent(cfg.Scale) {
 				continue
 			}
+			ran := false
 			for _, e := range r.turn(c, n+rep-1) {
 				if err := ctx.Err(); err != nil {
 					return err
@@ -63,11 +64,16 @@ func Run(ctx context.Context, cfg Config) error {
 				if r.done[runOf(c, e, rep)] {
 					continue
 				}
+				ran = true
 				if err := r.one(ctx, c, e, rep); err != nil {
 					return err
 				}
 			}
-			left := time.Duration(float64(time.Since(began)) / float64(done) * float64(cfg.Repetitions*len(cfg.Cells)-done))
+			if !ran {
+				passed++
+				continue
+			}
+			left := time.Duration(float64(time.Since(began)) / float64(done-passed) * float64(cfg.Repetitions*len(cfg.Cells)-done))
 			fmt.Fprintf(cfg.Progress, "  %d of %d cells, about %s left\n", done, cfg.Repetitions*len(cfg.Cells), left.Round(time.Second))
 		}
 	}

@@ -110,7 +110,7 @@ func (r *Run) lsn(i radix.Item) base.LSN { return binary.LittleEndian.Uint64(r.a
 func (r *Run) Sort() error {
 	for i := range r.items {
 		it := &r.items[i]
-		it.Head = radix.Head(r.key(*it)[r.same:])
+		it.Head = base.Head(r.key(*it)[r.same:])
 	}
 	r.items, r.spare = radix.Sort(r.items, r.spare)
 	dup := r.finish()

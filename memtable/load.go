@@ -75,7 +75,7 @@ func (l *Loader) Add(lsn base.LSN, kind base.Kind, key, value []byte) error {
 		n++
 	}
 	b := &l.blocks[n-1]
-	*b = append(*b, radix.Item{Head: radix.Head(key[l.same:]), At: uint64(x.stamp(lsn))<<32 | uint64(addr)})
+	*b = append(*b, radix.Item{Head: base.Head(key[l.same:]), At: uint64(x.stamp(lsn))<<32 | uint64(addr)})
 	l.len++
 	return nil
 }
@@ -118,7 +118,7 @@ func (l *Loader) items() (items, spare []radix.Item) {
 	for i, b := range l.blocks {
 		for _, it := range b {
 			if n < l.stale {
-				it.Head = radix.Head(l.t.arena.at(uint32(it.At)).key()[l.same:])
+				it.Head = base.Head(l.t.arena.at(uint32(it.At)).key()[l.same:])
 			}
 			n++
 			items[l.len-n] = it

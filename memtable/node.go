@@ -1,7 +1,6 @@
 package memtable
 
 import (
-	"encoding/binary"
 	"math/bits"
 	"sync/atomic"
 
@@ -68,15 +67,7 @@ func insertPlace(order uint64, pos, place int) uint64 {
 
 // headOf returns the head of a key in a node with that skip. A key within the
 // bounds of the node has at least that length.
-func headOf(key []byte, skip uint32) uint64 {
-	k := key[skip:]
-	if len(k) >= 8 {
-		return binary.BigEndian.Uint64(k)
-	}
-	var b [8]byte
-	copy(b[:], k)
-	return binary.BigEndian.Uint64(b[:])
-}
+func headOf(key []byte, skip uint32) uint64 { return base.Head(key[skip:]) }
 
 // search returns the number of entries of the node before (key, lsn), counting
 // by the given order, and whether the one behind them is (key, lsn).

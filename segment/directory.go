@@ -179,8 +179,8 @@ func (d *directory) after(at int) int {
 	return at
 }
 
-// head4 is head of four bytes.
-func head4(k []byte) uint32 { return uint32(head(k) >> 32) }
+// head4 is base.Head of four bytes.
+func head4(k []byte) uint32 { return uint32(base.Head(k) >> 32) }
 
 // entry returns the bytes from where entry i begins.
 func (d *directory) entry(i int) []byte {

@@ -100,7 +100,7 @@ func (x *index) find(key []byte, lsn base.LSN) int {
 		}
 		return len(x.heads)
 	}
-	h := head(key[p:])
+	h := base.Head(key[p:])
 	lo, hi := 0, len(x.heads) // heads below lo are less, from hi on not
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
@@ -117,17 +117,6 @@ func (x *index) find(key []byte, lsn base.LSN) int {
 	return lo + sort.Search(same, func(i int) bool {
 		return base.Compare(x.key(lo+i+1), x.blocks[lo+i+1].lsn, key, lsn) > 0
 	})
-}
-
-// head returns the first eight bytes as a number that orders as they do, as far
-// as it reaches.
-func head(k []byte) uint64 {
-	if len(k) >= 8 {
-		return binary.BigEndian.Uint64(k)
-	}
-	var b [8]byte
-	copy(b[:], k)
-	return binary.BigEndian.Uint64(b[:])
 }
 
 // decodeIndex reads a verified payload and checks all that a search relies on:
@@ -184,7 +173,7 @@ func (x *index) makeHeads() {
 	x.prefix = first[:base.CommonPrefix(first, x.key(n-1))]
 	x.heads = make([]uint64, n-1)
 	for i := range x.heads {
-		x.heads[i] = head(x.key(i + 1)[len(x.prefix):])
+		x.heads[i] = base.Head(x.key(i + 1)[len(x.prefix):])
 	}
 }
 

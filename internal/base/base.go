@@ -94,6 +94,17 @@ func Compare(aKey []byte, aLSN LSN, bKey []byte, bLSN LSN) int {
 	return 0
 }
 
+// Head returns the first eight bytes of b as a number that orders as they do, as far
+// as it reaches. Fewer are filled up with zeros.
+func Head(b []byte) uint64 {
+	if len(b) >= 8 {
+		return binary.BigEndian.Uint64(b)
+	}
+	var head [8]byte
+	copy(head[:], b)
+	return binary.BigEndian.Uint64(head[:])
+}
+
 // CommonPrefix returns how many bytes a and b have in common from the front.
 func CommonPrefix(a, b []byte) int {
 	n := min(len(a), len(b))

@@ -4,25 +4,13 @@
 package radix
 
 import (
-	"encoding/binary"
 	"slices"
 	"sync"
 )
 
-// Item is what is sorted: eight bytes of a key, as Head gives them, and what tells
+// Item is what is sorted: eight bytes of a key, as base.Head gives them, and what tells
 // the version.
 type Item struct{ Head, At uint64 }
-
-// Head returns the first eight bytes of b as a number that orders as they do. Fewer
-// are filled up with zeros.
-func Head(b []byte) uint64 {
-	if len(b) >= 8 {
-		return binary.BigEndian.Uint64(b)
-	}
-	var head [8]byte
-	copy(head[:], b)
-	return binary.BigEndian.Uint64(head[:])
-}
 
 // counts is how often each value of each byte of the heads is there; the lowest
 // byte comes first.

@@ -1,7 +1,6 @@
 package radix_test
 
 import (
-	"bytes"
 	"cmp"
 	"math/rand/v2"
 	"slices"
@@ -44,23 +43,6 @@ func TestSorts(t *testing.T) {
 					require.True(t, at == n || want[at].Head != same[0].Head)
 				})
 			}
-		}
-	}
-}
-
-func TestHeadOrdersAsTheBytes(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 1))
-	draw := func() []byte {
-		b := make([]byte, rng.IntN(11))
-		for i := range b {
-			b[i] = byte(rng.IntN(3)) * 127
-		}
-		return b
-	}
-	for range 10_000 {
-		a, b := draw(), draw()
-		if x, y := radix.Head(a), radix.Head(b); x != y {
-			require.Equal(t, bytes.Compare(a, b), cmp.Compare(x, y), "%x, %x", a, b)
 		}
 	}
 }

@@ -100,16 +100,33 @@ func lockOS(name string, shared bool) (io.Closer, error) {
 			}
 			return nil, err
 		}
+		l := &osLock{f}
 		// A lock on a file that was removed meanwhile excludes nobody.
 		mine, err := f.Stat()
-		if err != nil {
-			f.Close()
+		now, nerr := os.Lstat(name)
+		if errors.Is(nerr, fs.ErrNotExist) {
+			nerr = nil
+		}
+		if err = errors.Join(err, nerr); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		if now != nil && os.SameFile(mine, now) {
+			return l, nil
+		}
+		if err := l.Close(); err != nil {
 			return nil, err
 		}
-		if now, err := os.Lstat(name); err == nil && os.SameFile(mine, now) {
-			return f, nil
-		}
-		f.Close()
 	}
 	return nil, &fs.PathError{Op: "lock", Path: name, Err: ErrLocked}
+}
+
+// osLock is a lock that is held.
+type osLock struct{ f *os.File }
+
+// Close gives the lock back before it closes the file: a lock is of what was
+// opened, and a process that is just being started, in another goroutine, has it
+// open too until its exec.
+func (l *osLock) Close() error {
+	err := control("unlock", l.f, func(fd int) error { return unix.Flock(fd, unix.LOCK_UN) })
+	return errors.Join(err, l.f.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -274,22 +275,29 @@ func TestSequence6ManifestEditDamagedAfterRecycling(t *testing.T) {
 		require.NoError(t, db.Put(fmt.Appendf(nil, "key %d", i), []byte(record(i))))
 	}
 	require.NoError(t, db.Checkpoint(context.Background()))
-	copied := mem.Snapshot()
-	require.NoError(t, db.Close())
-	name := ""
-	names, err := copied.List("db")
-	require.NoError(t, err)
-	for _, n := range names {
-		if strings.HasPrefix(n, "MANIFEST-") {
-			name = filepath.Join("db", n)
-		}
-	}
+	var copied *vfs.Mem
+	var name string
 	var last frame.Frame
-	for _, fr := range frames(t, copied, name) {
-		if fr.Kind == frame.KindData {
-			last = fr
+	// Files are recycled and compactions end beside this, and an edit that has no
+	// mark behind it yet may be torn.
+	require.Eventually(t, func() bool {
+		copied = mem.Snapshot()
+		names, err := copied.List("db")
+		require.NoError(t, err)
+		for _, n := range names {
+			if strings.HasPrefix(n, "MANIFEST-") {
+				name = filepath.Join("db", n)
+			}
 		}
-	}
+		proven := false
+		for _, fr := range frames(t, copied, name) {
+			if proven = fr.Kind != frame.KindData; !proven {
+				last = fr
+			}
+		}
+		return proven
+	}, 10*time.Second, time.Millisecond)
+	require.NoError(t, db.Close())
 	for _, off := range []int64{last.Offset, last.Offset + frame.FrameHeaderSize, last.Offset + frame.FrameHeaderSize + int64(last.Stored), last.End - 1} {
 		damaged := copied.Snapshot()
 		require.NoError(t, damaged.Corrupt(name, off, 1, func(b []byte) { b[0] ^= 4 }))

@@ -122,6 +122,9 @@ func (f *phasedLog) Reserve(off, n int64) error {
 	return vfs.Reserve(f.File, off, n)
 }
 
+// Map implements vfs.Mapper.
+func (f *phasedLog) Map(off, n int64) (vfs.Mapping, error) { return vfs.Map(f.File, off, n) }
+
 // segmentPhase tells for whom the caller makes a segment.
 func segmentPhase() phase {
 	var pcs [32]uintptr

@@ -168,12 +168,12 @@ func (t *powered) live(v *verdict) error {
 	l := t.life
 	var mu sync.Mutex // guards l
 	tell := func(r report) { mu.Lock(); l.note(r); mu.Unlock() }
-	cut, noPower := make(chan error, 1), atomic.Bool{}
+	cut, mains := make(chan error, 1), &outage{FS: vfs.OS()}
 	shut := func() {
 		mu.Lock()
 		l.last = l.fell()
 		mu.Unlock()
-		noPower.Store(true)
+		mains.off.Store(true)
 		cut <- t.volume.cut()
 	}
 	upTo := func(d time.Duration) time.Duration { return time.Duration(t.rand.Int64N(int64(d))) }
@@ -181,14 +181,14 @@ func (t *powered) live(v *verdict) error {
 	if inOpen {
 		time.AfterFunc(upTo(t.opening*5/4), shut)
 	}
-	ph := &phases{FS: vfs.OS(), tell: tell}
+	ph := &phases{FS: mains, tell: tell}
 	opts := t.settings.options(ph)
 	opts.OnEvent = ph.event
 	tell(report{kind: sayOpening})
 	start := time.Now()
 	db, err := forebay.Open(t.store(), opts)
 	if err != nil {
-		if !noPower.Load() {
+		if !mains.off.Load() {
 			v.say("it does not open: %v (%s)", err, t.volume.room())
 		}
 		if inOpen {
@@ -213,7 +213,7 @@ func (t *powered) live(v *verdict) error {
 	if err = w.start(); err == nil {
 		err = w.run(context.Background())
 	}
-	if !noPower.Load() {
+	if !mains.off.Load() {
 		v.say("before the cut: %v", err)
 	}
 	cerr := <-cut

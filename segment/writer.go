@@ -18,6 +18,10 @@ const DefaultBlockSize = 8 << 10
 // multiples in the file, but for the last and those around a larger block.
 const writeSize = 256 << 10
 
+// startSize is how much of a segment is given to the disk at once. Were all of it left
+// to the sync at the end, the syncs of the log would wait behind it.
+const startSize = 512 << 10
+
 // WriterOptions says how a segment is written. The zero value is the default.
 type WriterOptions struct {
 	// Compression of the data blocks; zero means S2. A block that does not
@@ -80,6 +84,8 @@ type Writer struct {
 
 	out []byte // what has been encoded and not yet written
 	off uint64 // where out begins in the file
+	// started is up to where the disk was told to begin.
+	started uint64
 
 	data    dataBuilder
 	packed  []byte // memory for compression
@@ -263,6 +269,10 @@ func (w *Writer) writeAt(b []byte) error {
 		return w.fail(fmt.Errorf("segment: write %v at offset %d: %w", w.id, w.off, err))
 	}
 	w.off += uint64(len(b))
+	if w.off-w.started >= startSize {
+		vfs.StartWriteback(w.f, int64(w.started), int64(w.off-w.started))
+		w.started = w.off
+	}
 	return nil
 }
 

@@ -103,6 +103,7 @@ type logFile struct {
 	sync     vfs.File // handle for DSync and DirectDSync; nil otherwise
 	size     int64    // preallocated
 	unsynced int64    // bytes written and not synced
+	started  int64    // up to where the disk was told to begin
 	filled   int64    // up to where zeros were written, or it was used before
 	syncs    int64    // of this file
 	small    int64    // how many of the last were of less than smallSync bytes each

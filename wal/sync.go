@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/forebaydb/forebay/vfs"
 	"github.com/forebaydb/forebay/wal/frame"
 )
 
@@ -62,6 +63,7 @@ func (l *Log) writeOut(sync bool) error {
 		l.written.Store(l.next - 1)
 	}
 	if !sync {
+		l.startWriteback()
 		return nil
 	}
 	for len(l.behind) > 0 {
@@ -83,6 +85,19 @@ func (l *Log) writeOut(sync bool) error {
 		l.notify()
 	}
 	return nil
+}
+
+// startSize is how much of the log that nobody syncs is given to the disk at once, so
+// that the sync at the end of the file finds little to do. A window is left by then.
+const startSize = windowSize
+
+// startWriteback has the disk begin with what lies behind.
+func (l *Log) startWriteback() {
+	f, end := l.cur, l.b.Offset()&^(startSize-1)
+	if end > f.started && l.opts.Policy.kind != policyNever {
+		vfs.StartWriteback(f.f, f.started, end-f.started)
+		f.started = end
+	}
 }
 
 // synced counts a sync of n bytes.

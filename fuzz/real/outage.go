@@ -81,3 +81,6 @@ func (f *outageFile) Reserve(off, n int64) error { return vfs.Reserve(f.File, of
 
 // Map implements vfs.Mapper.
 func (f *outageFile) Map(off, n int64) (vfs.Mapping, error) { return vfs.Map(f.File, off, n) }
+
+// StartWriteback is for vfs.StartWriteback.
+func (f *outageFile) StartWriteback(off, n int64) { vfs.StartWriteback(f.File, off, n) }

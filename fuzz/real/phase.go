@@ -125,6 +125,9 @@ func (f *phasedLog) Reserve(off, n int64) error {
 // Map implements vfs.Mapper.
 func (f *phasedLog) Map(off, n int64) (vfs.Mapping, error) { return vfs.Map(f.File, off, n) }
 
+// StartWriteback is for vfs.StartWriteback.
+func (f *phasedLog) StartWriteback(off, n int64) { vfs.StartWriteback(f.File, off, n) }
+
 // segmentPhase tells for whom the caller makes a segment.
 func segmentPhase() phase {
 	var pcs [32]uintptr

@@ -54,6 +54,7 @@ type group struct {
 	done  chan struct{} // closed when all are done; nil: nobody waits
 	lead  chan struct{} // tells the first request's goroutine to lead
 	async bool          // the first request's goroutine does not wait
+	quick bool          // none waits for the disk
 	bytes int64         // of its records
 	full  chan struct{} // closed when nobody can join any more; nil: nobody waits for that
 }
@@ -61,6 +62,11 @@ type group struct {
 // maxGroup bounds the bytes that one write may have, unless one request has
 // more.
 const maxGroup = 4 << 20
+
+// maxRounds bounds how many groups of others, of those that do not wait for the disk,
+// one leads after his own. A leader who hands on has to wake another goroutine first,
+// and meanwhile nothing is committed.
+const maxRounds = 10
 
 // maxQueue bounds the bytes of records that wait behind the group that is being
 // written: with so many Submit waits, too.
@@ -190,8 +196,9 @@ func (l *Log) enqueue(r *Request, async bool) (g *group, lead, first bool, err e
 		return g, true, true, nil
 	}
 	if l.open == nil {
-		l.open = &group{done: make(chan struct{}), lead: make(chan struct{}, 1), async: async, reqs: make([]*Request, 0, 16)}
+		l.open = &group{done: make(chan struct{}), lead: make(chan struct{}, 1), async: async, quick: true, reqs: make([]*Request, 0, 16)}
 	}
+	l.open.quick = l.open.quick && r.Level != Durable && r.fn == nil
 	l.open.reqs = append(l.open.reqs, r)
 	for i := range r.Records {
 		l.open.bytes += int64(len(r.Records[i].Data))
@@ -214,6 +221,13 @@ func (l *Log) waitRoom() {
 
 // lead commits a group that nobody can join any more, and hands leadership on.
 func (l *Log) lead(g *group) {
+	for rounds := 1; g != nil; rounds++ {
+		g = l.leadOne(g, rounds < maxRounds)
+	}
+}
+
+// leadOne commits a group, and returns the next one if its caller is to lead it, too.
+func (l *Log) leadOne(g *group, on bool) *group {
 	l.run(g.reqs)
 	l.mu.Lock()
 	next, done := l.open, g.done
@@ -226,16 +240,30 @@ func (l *Log) lead(g *group) {
 	} else {
 		l.expect += len(next.reqs)
 	}
+	if on = on && next != nil && next.quick; on {
+		l.close(next)
+	}
 	l.mu.Unlock()
 	if done != nil {
 		close(done)
 	}
 	switch {
 	case next == nil:
+	case on:
+		return next
 	case next.async:
 		go l.leadOpen(next)
 	default:
 		next.lead <- struct{}{}
+	}
+	return nil
+}
+
+// close closes the open group to others; mu is held.
+func (l *Log) close(g *group) {
+	l.open = nil
+	if g.full != nil {
+		close(g.full)
 	}
 }
 
@@ -243,10 +271,7 @@ func (l *Log) lead(g *group) {
 func (l *Log) leadOpen(g *group) {
 	l.hold(g)
 	l.mu.Lock()
-	l.open = nil
-	if g.full != nil {
-		close(g.full)
-	}
+	l.close(g)
 	l.mu.Unlock()
 	l.lead(g)
 }

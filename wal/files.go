@@ -113,7 +113,8 @@ func (l *Log) leave() error {
 		index = l.b.Offset()
 	}
 	f.filled = f.size // or the sync would fill what nothing comes to
-	if err := l.writeOut(l.opts.Policy.kind != policyNever); err != nil {
+	aside := l.opts.Policy.kind != policyNever && l.large()
+	if err := l.writeOut(!aside && l.opts.Policy.kind != policyNever); err != nil {
 		return err
 	}
 	l.histMu.Lock()
@@ -121,12 +122,20 @@ func (l *Log) leave() error {
 	sp.last, sp.hash, sp.index, sp.keep = l.pos.LSN, l.pos.Hash, index, l.keepSum-min(l.keepSum, sp.given)
 	l.histMu.Unlock()
 	f.window.close()
-	if f.unsynced > 0 {
-		l.behind = append(l.behind, f)
-	} else {
-		f.close()
-	}
 	l.cur = nil
+	if f.unsynced == 0 {
+		f.close()
+		return nil
+	}
+	l.behind = append(l.behind, f)
+	if aside && len(l.behind) > 1 { // no more than one file waits for its sync
+		if err := l.takeAside(); err != nil {
+			return err
+		}
+	}
+	if aside && l.aside == nil {
+		l.startAside()
+	}
 	return nil
 }
 

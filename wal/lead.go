@@ -532,16 +532,3 @@ func (l *Log) Append(rec []byte) (LSN, error) {
 	err := l.Commit(r)
 	return r.First, err
 }
-
-// Sync returns when everything committed before it is durable. When ctx ends
-// first, it returns ctx's error and the sync goes on.
-func (l *Log) Sync(ctx context.Context) error {
-	if ctx.Done() == nil {
-		return l.do(&Request{})
-	}
-	r := &Request{}
-	if err := l.Submit(r); err != nil {
-		return err
-	}
-	return l.Wait(ctx, r)
-}

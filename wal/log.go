@@ -17,8 +17,8 @@ import (
 // goroutines.
 //
 // One goroutine at a time is the leader: it alone assigns LSNs, writes and
-// syncs, and owns the fields marked so. Who commits when nobody leads becomes
-// the leader; the others join the open group and wait.
+// syncs, or begins a sync aside, and owns the fields marked so. Who commits when
+// nobody leads becomes the leader; the others join the open group and wait.
 //
 // Lock order: leadership → fileMu → mu, histMu (which are leaves, never held
 // together). No lock but leadership is held during a sync of the log.
@@ -50,6 +50,7 @@ type Log struct {
 	// owned by the leader
 	cur     *logFile // nil until the first commit after an open
 	behind  []*logFile
+	aside   *aside // nil: none is under way, or its result was taken
 	b       frame.Builder
 	next    LSN   // of the next record
 	pos     Floor // the last record that was laid out, and the file it lies in
@@ -83,8 +84,9 @@ type Log struct {
 	noSpare    atomic.Uint64 // number of the file beside which making a spare failed
 	archiving  atomic.Bool
 
-	slow  *slowWatch // nil: nobody wants to know
-	stats counters
+	slow      *slowWatch // nil: nobody wants to know
+	slowAside *slowWatch // likewise
+	stats     counters
 }
 
 type poison struct{ err error }
@@ -121,6 +123,7 @@ func Open(dir string, opts *Options) (*Log, error) {
 	l := &Log{fsys: o.FS, dir: dir, opts: o, cat: o.Catalog}
 	if o.OnSlowSync != nil {
 		l.slow = &slowWatch{limit: o.SlowSync, hook: o.OnSlowSync}
+		l.slowAside = &slowWatch{limit: o.SlowSync, hook: o.OnSlowSync}
 	}
 	if l.cat == nil {
 		l.fsys = vfs.StickyDirSync(o.FS) // with a catalog, its owner's business
@@ -440,6 +443,7 @@ func (l *Log) finish() error {
 func (l *Log) closeFiles() {
 	if l.slow != nil {
 		l.slow.stop()
+		l.slowAside.stop()
 	}
 	for _, f := range append([]*logFile{l.cur, l.spare}, l.behind...) {
 		if f != nil {

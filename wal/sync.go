@@ -30,6 +30,11 @@ func (l *Log) writeOut(sync bool) error {
 	if l.cur == nil {
 		return nil
 	}
+	if sync {
+		if err := l.takeAside(); err != nil {
+			return err
+		}
+	}
 	if buf := l.b.Bytes(); len(buf) > 0 {
 		f, through := l.cur.f, false
 		if sync && l.cur.sync != nil && l.cur.unsynced == 0 && len(l.behind) == 0 {
@@ -38,7 +43,7 @@ func (l *Log) writeOut(sync bool) error {
 		var err error
 		switch {
 		case through:
-			err = l.timed(func() error { return writeAt(f, buf, l.b.Offset()) })
+			err = l.timed(l.slow, func() error { return writeAt(f, buf, l.b.Offset()) })
 		case sync:
 			err = writeAt(f, buf, l.b.Offset())
 		default:
@@ -80,10 +85,7 @@ func (l *Log) writeOut(sync bool) error {
 	if err := l.syncFile(l.cur); err != nil {
 		return err
 	}
-	if last := l.next - 1; last > l.durable.Load() {
-		l.durable.Store(last)
-		l.notify()
-	}
+	l.madeDurable(l.next - 1)
 	return nil
 }
 
@@ -113,17 +115,26 @@ func (l *Log) syncFile(f *logFile) error {
 	if f.unsynced == 0 {
 		return nil
 	}
-	if err := l.timed(f.f.SyncData); err != nil {
-		return fmt.Errorf("sync %s: %w", f.path, err)
+	if err := l.sync(l.slow, f); err != nil {
+		return err
 	}
 	f.synced(f.unsynced)
 	f.unsynced = 0
 	return nil
 }
 
-// timed runs a sync, or a write that is one, and counts it. The leader calls it.
-func (l *Log) timed(sync func() error) error {
-	w, start := l.slow, time.Now()
+// sync calls the sync of a file.
+func (l *Log) sync(w *slowWatch, f *logFile) error {
+	if err := l.timed(w, f.f.SyncData); err != nil {
+		return fmt.Errorf("sync %s: %w", f.path, err)
+	}
+	return nil
+}
+
+// timed runs a sync, or a write that is one, and counts it. There is one at a time
+// with each watch.
+func (l *Log) timed(w *slowWatch, sync func() error) error {
+	start := time.Now()
 	if w != nil {
 		w.begin(start)
 	}
@@ -152,8 +163,8 @@ func writeAt(f io.WriterAt, b []byte, off int64) error {
 	}
 }
 
-// slowWatch tells Options.OnSlowSync of syncs that hang. The leader begins and
-// ends them, one at a time.
+// slowWatch tells Options.OnSlowSync of syncs that hang. They begin and end one at a
+// time.
 //
 // Its timer is not set anew for each sync: while it runs it runs on, and when it
 // fires it looks how old the sync is that runs then.

@@ -53,7 +53,11 @@ func (l *Log) startAside() {
 			if l.aside != a {
 				return nil
 			}
-			return l.nextAside()
+			err := l.nextAside()
+			if err != nil {
+				l.poisonWith(err)
+			}
+			return err
 		})
 	})
 }
@@ -88,11 +92,22 @@ func (l *Log) takeAside() error {
 // nextAside is takeAside, and begins another one for a file that was left meanwhile.
 // The log is not closed.
 func (l *Log) nextAside() error {
-	err := l.takeAside()
-	if err == nil && len(l.behind) > 0 && l.opts.Policy.kind != policyNever {
+	if err := l.takeAside(); err != nil {
+		return err
+	}
+	more := len(l.behind) > 0 && l.opts.Policy.kind != policyNever
+	if l.cur != nil && l.wanted > l.durable.Load() { // a Sync asked for it meanwhile
+		more = true
+		if err := l.writeOut(false); err != nil {
+			return err
+		}
+	}
+	l.wanted = 0
+	if more {
 		l.startAside()
 	}
-	return err
+	l.arm()
+	return nil
 }
 
 // madeDurable says that all through last is.
@@ -140,18 +155,23 @@ func (l *Log) syncTo(lsn LSN) (*aside, error) {
 	if err := l.Err(); err != nil {
 		return nil, err
 	}
-	if l.cur == nil || lsn <= l.durable.Load() && l.unsynced() == 0 {
+	if l.cur == nil {
 		return nil, nil
 	}
 	err := l.endedAside()
 	switch {
 	case err != nil:
-	case lsn <= l.durable.Load():
+	case l.unsynced() == 0: // not even a mark is
+		return nil, nil
+	case lsn <= l.durable.Load() && (l.aside != nil || l.next-1 > l.durable.Load()):
 		return nil, nil
 	case l.aside != nil:
+		l.wanted = max(l.wanted, lsn)
 		return l.aside, nil
 	case !l.large():
-		err = l.writeOut(true)
+		if err = l.writeOut(true); err == nil {
+			l.arm()
+		}
 	default:
 		if err = l.writeOut(false); err == nil {
 			l.startAside()

@@ -108,7 +108,9 @@ func (l *Log) Submit(r *Request) error {
 	}
 	if lead {
 		if r.Level == Buffered {
-			l.lead(g)
+			if next := l.leadOne(g, true); next != nil {
+				go l.lead(next)
+			}
 		} else {
 			go l.lead(g)
 		}

@@ -51,6 +51,7 @@ type Log struct {
 	cur     *logFile // nil until the first commit after an open
 	behind  []*logFile
 	aside   *aside // nil: none is under way, or its result was taken
+	wanted  LSN    // through which somebody wants a sync behind that one
 	b       frame.Builder
 	next    LSN   // of the next record
 	pos     Floor // the last record that was laid out, and the file it lies in
@@ -136,6 +137,7 @@ func Open(dir string, opts *Options) (*Log, error) {
 		l.release()
 		return nil, err
 	}
+	l.archiveSoon() // what was not before: full files may keep the log from going on
 	return l, nil
 }
 

@@ -71,6 +71,7 @@ func (l *Log) writeOut(sync bool) error {
 		l.startWriteback()
 		return nil
 	}
+	left := len(l.behind) > 0
 	for len(l.behind) > 0 {
 		f := l.behind[0]
 		if err := l.syncFile(f); err != nil {
@@ -86,6 +87,9 @@ func (l *Log) writeOut(sync bool) error {
 		return err
 	}
 	l.madeDurable(l.next - 1)
+	if left {
+		l.archiveSoon()
+	}
 	return nil
 }
 

@@ -52,7 +52,7 @@ func TestCaught(t *testing.T) {
 	require.NoError(t, err)
 	h := &hunter{exe: exe, budget: time.Minute} // without forged bytes, which take long to make
 	for _, name := range []string{
-		"wal/sync.go Log.syncFile: if err := l.timed(f.f.SyncData); err != nil {",
+		"wal/sync.go Log.sync: if err := l.timed(w, f.f.SyncData); err != nil {",
 		"internal/editlog/editlog.go Writer.rotate: if err := w.fsys.SyncDir(w.dir); err != nil {",
 		"wal/frame/reader.go Reader.Next: if hash != closingHash(payload, sum) {",
 		"wal/lead.go Log.append: l.poisonWith(err)",

@@ -48,7 +48,7 @@ var rooms = []room{
 	{dir: "compaction", imports: []string{"internal/base", "internal/merge", "internal/rangedel", "manifest", "segment", "vfs"}},
 	{dir: "manifest", imports: []string{"internal/base", "internal/editlog", "vfs", "wal/frame"}},
 	{dir: "segment", imports: []string{"internal/base", "internal/cache", "internal/prefetch", "internal/rangedel", "vfs"}, outside: []string{modXXHash, modCompress}},
-	{dir: "memtable", imports: []string{"internal/base", "internal/huge", "internal/radix", "internal/rangedel"}},
+	{dir: "memtable", imports: []string{"internal/base", "internal/huge", "internal/prefetch", "internal/radix", "internal/rangedel"}},
 	{dir: "wal", imports: []string{"internal/base", "internal/editlog", "vfs", "wal/frame"}},
 	{dir: "internal/editlog", imports: []string{"internal/base", "vfs", "wal/frame"}},
 	{dir: "wal/frame", imports: []string{"internal/base"}, outside: []string{modXXHash, modCompress}},

@@ -28,6 +28,12 @@ func (t memtables) Apply(lsn base.LSN, record []byte) error {
 	return t.db.apply(lsn, record)
 }
 
+func (t memtables) Ahead(lsn base.LSN, record []byte) {
+	if kind, key := batch.First(record); kind == base.KindPut || kind == base.KindDelete {
+		t.db.view.Load().active.Ahead(lsn, key)
+	}
+}
+
 func (t memtables) Applied(last base.LSN) {
 	t.db.grew()
 	t.db.maybeFreeze(last)
@@ -40,14 +46,18 @@ func (db *DB) apply(lsn base.LSN, record []byte) error {
 		return err
 	}
 	active, watched := db.view.Load().active, db.gap.on.Load()
-	for r.Next() {
-		if watched && r.Kind() == base.KindPut {
-			db.gap.put(r.Key())
+	for more := r.Next(); more; {
+		kind, key, value := r.Kind(), r.Key(), r.Value()
+		if more = r.Next(); more && r.Kind() != base.KindRangeDelete {
+			active.Ahead(lsn, r.Key())
 		}
-		if r.Kind() == base.KindRangeDelete {
-			err = active.AddRangeDelete(lsn, r.Key(), r.Value())
+		if watched && kind == base.KindPut {
+			db.gap.put(key)
+		}
+		if kind == base.KindRangeDelete {
+			err = active.AddRangeDelete(lsn, key, value)
 		} else {
-			err = active.Add(lsn, r.Kind(), r.Key(), r.Value())
+			err = active.Add(lsn, kind, key, value)
 		}
 		if err != nil {
 			return err

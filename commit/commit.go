@@ -43,6 +43,10 @@ type Table interface {
 	// Apply enters one encoded batch at its LSN. Calls come in LSN order from
 	// one goroutine at a time. record is valid during the call.
 	Apply(lsn base.LSN, record []byte) error
+	// Ahead says that the Apply after the next, or the next one, will be of that
+	// record, so that a table can ask the memory for what it will need. It is called
+	// like Apply, and changes nothing that can be seen.
+	Ahead(lsn base.LSN, record []byte)
 	// Applied follows the Apply calls of one group; last is the group's last
 	// LSN. No batch is split by it.
 	Applied(last base.LSN)
@@ -201,15 +205,25 @@ func (p *Pipeline) Assign(reqs []*wal.Request) {
 			c.hook(r.First, c.rec[0].Data)
 		}
 	}
+	// The memory answers while the records are laid out.
+	if len(reqs) > 0 && len(reqs[0].Records) > 0 {
+		p.table.Ahead(reqs[0].First, reqs[0].Records[0].Data)
+	}
 }
 
 func (p *Pipeline) enter(reqs []*wal.Request) {
-	for _, r := range reqs {
+	for n, r := range reqs {
 		for i := range r.Records {
 			if p.failed.Load() != nil {
 				return
 			}
 			lsn := r.First + base.LSN(i)
+			switch {
+			case i+1 < len(r.Records):
+				p.table.Ahead(lsn+1, r.Records[i+1].Data)
+			case n+1 < len(reqs) && len(reqs[n+1].Records) > 0:
+				p.table.Ahead(reqs[n+1].First, reqs[n+1].Records[0].Data)
+			}
 			if err := p.table.Apply(lsn, r.Records[i].Data); err != nil {
 				p.fail(fmt.Errorf("%w: commit %d does not enter the memtable: %w", wal.ErrUnknown, lsn, err))
 			}

@@ -61,6 +61,7 @@ func (t *fakeTable) Apply(lsn base.LSN, rec []byte) error {
 	return nil
 }
 
+func (*fakeTable) Ahead(base.LSN, []byte)  {}
 func (t *fakeTable) Applied(last base.LSN) { t.applied = append(t.applied, last) }
 
 func newPipeline(t *fakeTable) (*Pipeline, *fakeLog) {

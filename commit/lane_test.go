@@ -40,7 +40,8 @@ func (v *versions) Apply(lsn base.LSN, record []byte) error {
 	return err
 }
 
-func (v *versions) Applied(base.LSN) {}
+func (*versions) Ahead(base.LSN, []byte) {}
+func (v *versions) Applied(base.LSN)     {}
 
 func (v *versions) get(key string, at base.LSN) string {
 	v.mu.RLock()

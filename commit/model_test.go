@@ -122,7 +122,8 @@ func (t *simTable) Apply(lsn base.LSN, record []byte) error {
 	return nil
 }
 
-func (t *simTable) Applied(base.LSN) {}
+func (*simTable) Ahead(base.LSN, []byte) {}
+func (t *simTable) Applied(base.LSN)     {}
 
 func (w *simWrite) touches(key string) bool {
 	return w.kind != base.KindRangeDelete && w.key == key || w.kind == base.KindRangeDelete && w.key <= key && key < w.hi

@@ -66,7 +66,10 @@ func fillBench(b *testing.B, n int, key func(int) [16]byte) *Table {
 	return t
 }
 
-func BenchmarkInsert(b *testing.B) {
+func BenchmarkInsert(b *testing.B)      { benchInsert(b, false) }
+func BenchmarkInsertAhead(b *testing.B) { benchInsert(b, true) }
+
+func benchInsert(b *testing.B, ahead bool) {
 	for _, k := range benchKeys {
 		b.Run(k.name, func(b *testing.B) {
 			keys := make([][16]byte, min(b.N, benchLen))
@@ -81,6 +84,9 @@ func BenchmarkInsert(b *testing.B) {
 				at := i % benchLen
 				if at == 0 {
 					t = New(64 << 20)
+				}
+				if ahead && at+1 < len(keys) {
+					t.Ahead(base.LSN(i+2), keys[at+1][:])
 				}
 				if err := t.Add(base.LSN(i+1), base.KindPut, keys[at][:], value); err != nil {
 					b.Fatal(err)

@@ -1,6 +1,9 @@
 package memtable
 
-import "github.com/forebaydb/forebay/internal/base"
+import (
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/prefetch"
+)
 
 // NewIter returns an iterator over all versions. What it stands on and returns
 // is the table's own memory, which never changes and must not be changed; it
@@ -34,10 +37,14 @@ func (i *iter) load() bool {
 	case i.leaf == nil:
 	case i.pos < 0:
 		i.turn(i.leaf.prev.Load())
-		i.pos = count(i.order) - 1
+		if i.pos = count(i.order) - 1; i.leaf != nil {
+			i.ask(i.leaf.prev.Load())
+		}
 	case i.pos >= count(i.order):
 		i.turn(i.leaf.next.Load())
-		i.pos = 0
+		if i.pos = 0; i.leaf != nil {
+			i.ask(i.leaf.next.Load())
+		}
 	}
 	if i.leaf == nil {
 		i.entry = nil
@@ -53,6 +60,23 @@ func (i *iter) turn(ref uint32) {
 		return
 	}
 	i.enter(i.t.index.leaves.at(ref))
+}
+
+// entryAhead is how many bytes of an entry are asked for ahead: what a larger one has
+// beyond lies in a row, which the processor sees.
+const entryAhead = 3 * prefetch.Line
+
+// ask asks for the memory of the entries of the leaf, which lie about as they were
+// inserted, and of the leaf behind it. Else a walk would wait for each of them, for
+// longer than it takes to do something with an entry.
+func (i *iter) ask(next uint32) {
+	for pos := range count(i.order) {
+		e := i.t.arena.at(i.leaf.addrs[pos])
+		prefetch.Bytes(e[:min(len(e), entryAhead)])
+	}
+	if next != 0 {
+		prefetch.Value(i.t.index.leaves.at(next))
+	}
 }
 
 func (i *iter) First() bool {

@@ -152,6 +152,7 @@ func (x *index) splitLeaf(a *arena, pos int, addr, stamp uint32) {
 // takes at depth d; at depth -1 it makes a new root of them.
 func (x *index) publish(a *arena, d int, left, right, sep uint32) {
 	if d < 0 {
+		x.inner++
 		ref, n := x.inners.add()
 		n.first.Store(left)
 		n.kids[0].Store(right)
@@ -176,6 +177,7 @@ func (x *index) publish(a *arena, d int, left, right, sep uint32) {
 // that hold left and right in place of the child that path takes. The
 // separator in the middle moves up.
 func (x *index) splitInner(a *arena, d int, left, right, sep uint32) {
+	x.inner++
 	s := x.path[d]
 	old := x.inners.at(s.ref)
 	order := old.order.Load()

@@ -81,6 +81,15 @@ func (t *Table) Add(lsn base.LSN, kind base.Kind, key, value []byte) error {
 	return nil
 }
 
+// Ahead says that the next Add will most likely be of key at lsn, so that it finds in
+// the processor's cache what it needs. It changes nothing that can be seen. key must
+// not change until then. The goroutine that adds calls it.
+func (t *Table) Ahead(lsn base.LSN, key []byte) {
+	if len(key) > 0 {
+		t.index.look(&t.arena, key, lsn)
+	}
+}
+
 // check says what of a version no batch may hold.
 func check(kind base.Kind, key, value []byte) error {
 	switch {

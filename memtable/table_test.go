@@ -71,7 +71,8 @@ func forPatterns(t *testing.T, f func(t *testing.T, rng *rand.Rand, key func(*ra
 	}
 }
 
-// fill adds n versions, mostly with rising LSNs, and returns them in order.
+// fill adds n versions, mostly with rising LSNs, and returns them in order. Sometimes it
+// says what it will add, truly or not.
 func fill(t *testing.T, rng *rand.Rand, tab *Table, n int, key func(*rand.Rand, int) string) []ver {
 	all := make([]ver, 0, n)
 	for i := range n {
@@ -82,15 +83,55 @@ func fill(t *testing.T, rng *rand.Rand, tab *Table, n int, key func(*rand.Rand, 
 		if rng.IntN(10) == 0 {
 			v.lsn = base.LSN(n + 1 + rng.IntN(n))
 		}
+		all = append(all, v)
+	}
+	ahead, memory := rng.IntN(3), make([]byte, 0, 1<<10)
+	look := func(v ver, lsn base.LSN) {
+		memory = append(memory[:0], v.key...) // always the same
+		tab.Ahead(lsn, memory)
+	}
+	kept := all[:0]
+	for i, v := range all {
+		switch {
+		case ahead == 0:
+		case i+1 < n && (ahead == 1 || rng.IntN(2) == 0):
+			look(all[i+1], all[i+1].lsn)
+		case rng.IntN(3) == 0:
+			look(v, v.lsn)
+		case rng.IntN(3) == 0:
+			o := all[rng.IntN(n)]
+			look(o, o.lsn+base.LSN(rng.IntN(2)))
+		}
 		err := tab.Add(v.lsn, v.kind, []byte(v.key), []byte(v.value))
 		if errors.Is(err, ErrDuplicate) {
 			continue
 		}
 		require.NoError(t, err)
-		all = append(all, v)
+		kept = append(kept, v)
 	}
-	slices.SortFunc(all, compare)
-	return all
+	slices.SortFunc(kept, compare)
+	return kept
+}
+
+// TestAheadLeads: an insert that was said ahead goes where it leads, also where its
+// leaf was split meanwhile.
+func TestAheadLeads(t *testing.T) {
+	rng, tab, led := newRand(t), New(0), 0
+	const n = 20_000
+	next := func() []byte { return fmt.Appendf(nil, "%016x", rng.Uint64()) }
+	k := next()
+	for i := range n {
+		then := next()
+		tab.Ahead(base.LSN(i+2), then)
+		at := &tab.index.ahead[tab.index.looked^1]
+		was := at.n
+		require.NoError(t, tab.Add(base.LSN(i+1), base.KindPut, k, nil))
+		if was > 0 && at.n == 0 && at.inner == tab.index.inner {
+			led++
+		}
+		k = then
+	}
+	require.Greater(t, led, n*9/10)
 }
 
 func TestModel(t *testing.T) {

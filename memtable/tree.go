@@ -43,6 +43,13 @@ type index struct {
 	near   bool   // inserts tend to go where the one before went
 	raised uint32 // the max of every inner node of path is at least this
 
+	// ahead is where the next insert will go, and the one after that; looked is the
+	// one of them that was taken last, and inner counts the changes after which they
+	// are void. All are for the inserting goroutine alone.
+	ahead  [2]ahead
+	looked int
+	inner  uint64
+
 	// base is the LSN of the first entry, set before the root is.
 	base base.LSN
 }
@@ -188,7 +195,7 @@ func (x *index) insert(a *arena, lsn base.LSN, kind base.Kind, key, value []byte
 	near, last := x.stays(a, key, lsn)
 	switch {
 	case !near:
-		if !x.descend(a, key, lsn, stamp) {
+		if !x.follow(a, key, lsn, stamp) && !x.descend(a, key, lsn, stamp) {
 			return ErrDuplicate
 		}
 	case stamp > x.raised:

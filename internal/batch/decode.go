@@ -115,6 +115,23 @@ func Decode(rec []byte) (Reader, error) {
 	return Reader{rec: rec, off: first, count: count}, nil
 }
 
+// First returns the kind and the key of the first operation of rec, without a look at
+// the rest of it; a nil key where there is none, or rec does not hold so far.
+func First(rec []byte) (kind base.Kind, key []byte) {
+	if len(rec) < fixedSize {
+		return 0, nil
+	}
+	_, off, reason := uvarint(rec, fixedSize)
+	if reason != "" {
+		return 0, nil
+	}
+	o, _, _, reason := parseOp(rec, off)
+	if reason != "" {
+		return 0, nil
+	}
+	return o.kind, o.key
+}
+
 const trailing = "bytes after the last operation"
 
 // Len returns the number of operations in the batch, wherever the Reader

@@ -282,20 +282,35 @@ func (l *Log) leadOpen(g *group) {
 // and without them there would be two groups that alternate, each half as
 // large. It expects as many as there were in that group and in this one when
 // that one was done.
+//
+// It waits for Options.Hold, and longer, up to the time of a sync, while they come
+// faster than groups of the size that this one has are synced: a moment more of such a
+// wait makes more commits in all, and not fewer.
 func (l *Log) hold(g *group) {
-	start := time.Now()
+	start, before, seen := time.Now(), 0, time.Duration(0)
 	// The count ends it where the clock stands still as long as anybody runs
 	// (testing/synctest).
 	for range maxSpins {
 		l.mu.Lock()
-		done := len(g.reqs) >= l.expect || !l.mayHold(g.reqs[0])
+		n := len(g.reqs)
+		done := n >= l.expect || !l.mayHold(g.reqs[0])
 		l.mu.Unlock()
-		if done || time.Since(start) > l.opts.Hold {
+		held := time.Since(start)
+		if done || held > max(l.opts.Hold, l.syncTakes) {
 			return
+		}
+		if window := held - seen; window >= holdWindow {
+			if held > l.opts.Hold && float64(n-before)*float64(held+l.syncTakes) < float64(n)*float64(window) {
+				return
+			}
+			before, seen = n, held
 		}
 		runtime.Gosched()
 	}
 }
+
+// holdWindow is the time in which those who come during a hold are counted.
+const holdWindow = 25 * time.Microsecond
 
 // maxSpins of a hold take longer than the hold where the clock runs.
 const maxSpins = 20_000

@@ -60,6 +60,8 @@ type Log struct {
 	entries []frame.IndexEntry
 	keepSum uint64
 	expect  int // requests that the next group is likely to have
+	// syncTakes is how long a group's write and sync take, about.
+	syncTakes time.Duration
 
 	assigned, written, durable atomic.Uint64
 

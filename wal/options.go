@@ -241,8 +241,9 @@ type Options struct {
 	// that damage to the last group is not taken for a torn tail. Default
 	// 100 ms; negative: marks are written on Close alone.
 	MarkDelay time.Duration
-	// Hold is the longest time for which a leader waits for the writers of the
-	// group before to come back. Default 100 µs; negative: never.
+	// Hold is the time for which a leader waits for the writers of the group before
+	// to come back. While they come fast it is as long as a sync takes, at most.
+	// Default 100 µs; negative: never.
 	Hold time.Duration
 	// Archive is called once or more for each closed file, in the background;
 	// a file stays until its call has returned nil. ctx ends at Close.

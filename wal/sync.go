@@ -30,10 +30,12 @@ func (l *Log) writeOut(sync bool) error {
 	if l.cur == nil {
 		return nil
 	}
+	var start time.Time
 	if sync {
 		if err := l.takeAside(); err != nil {
 			return err
 		}
+		start = time.Now()
 	}
 	if buf := l.b.Bytes(); len(buf) > 0 {
 		f, through := l.cur.f, false
@@ -86,6 +88,7 @@ func (l *Log) writeOut(sync bool) error {
 	if err := l.syncFile(l.cur); err != nil {
 		return err
 	}
+	l.syncTakes += (time.Since(start) - l.syncTakes) / 8
 	l.madeDurable(l.next - 1)
 	if left {
 		l.archiveSoon()

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 func ThisMachine(s Scale, dir string, list []*engines.Engine, args []string) Machine {
 	m := Machine{
 		Time: time.Now().UTC().Format(time.RFC3339), Quick: s.Quick,
-		Command: "forebay bench " + strings.Join(args, " "),
+		Command: "forebay bench " + strings.Join(placeless(args), " "),
 		Engines: map[string]string{}, Info: machine.Describe(dir),
 	}
 	// Which disk it is matters, where on it the directory lies does not.
@@ -23,4 +24,16 @@ func ThisMachine(s Scale, dir string, list []*engines.Engine, args []string) Mac
 		m.Engines[e.Name] = e.Version()
 	}
 	return m
+}
+
+// placeless returns arguments with the last name of each path alone: where a directory was
+// says nothing to others.
+func placeless(args []string) []string {
+	out := slices.Clone(args)
+	for i, a := range out {
+		if filepath.IsAbs(a) {
+			out[i] = filepath.Base(a)
+		}
+	}
+	return out
 }

@@ -271,7 +271,7 @@ func TestResealedDisorder(t *testing.T) {
 	for _, s := range []string{"182b2829ff27a5645d37ca422c9a", "d52a7088e9229d880bf804625acbd9f162993b44dd4e94e8"} {
 		b, err := hex.DecodeString(s)
 		require.NoError(t, err)
-		for range 10 {
+		for range 50 {
 			st := takeApart(seeds()[4])
 			st.mutate(&script{b})
 			judge(t, 4, st)

@@ -38,35 +38,16 @@ func (x *index) look(a *arena, key []byte, lsn base.LSN) {
 		return
 	}
 	n.lsn, n.inner, n.height = lsn, x.inner, int(root>>32)
-	ref, lo, hi := uint32(root), uint32(0), uint32(0)
+	at := step{ref: uint32(root)}
 	for i := range n.height - 1 {
-		in := x.inners.at(ref)
-		n.path[i] = step{ref: ref, lo: lo, hi: hi}
+		n.path[i] = at
 		var same bool
-		if ref, same = x.below(a, &n.path[i], in, key, lsn, &lo, &hi); same {
+		if at, same = x.below(a, &n.path[i], key, lsn); same {
 			return
 		}
 	}
-	prefetch.Value(x.leaves.at(ref))
+	prefetch.Value(x.leaves.at(at.ref))
 	n.n = copy(n.key[:], key)
-}
-
-// below goes from an inner node, of which s has all but kid, to the child in which
-// (key, lsn) belongs, and returns it with its bounds; same says that there is just that.
-func (x *index) below(a *arena, s *step, n *inner, key []byte, lsn base.LSN, lo, hi *uint32) (ref uint32, same bool) {
-	order := n.order.Load()
-	s.kid, same = n.search(a, order, key, lsn)
-	if same {
-		return 0, true
-	}
-	*lo, *hi = s.lo, s.hi
-	if s.kid > 0 {
-		*lo = n.addrs[place(order, s.kid-1)]
-	}
-	if s.kid < count(order) {
-		*hi = n.addrs[place(order, s.kid)]
-	}
-	return n.slot(order, s.kid).Load(), false
 }
 
 // follow sets path as descend does, by the path that was taken ahead. It returns false
@@ -91,17 +72,12 @@ func (x *index) follow(a *arena, key []byte, lsn base.LSN, stamp uint32) bool {
 		x.raise(x.inners.at(x.path[d].ref), d, n.height, stamp)
 	}
 	// The last of them may have got separators since.
-	last := &x.path[n.height-2]
-	leaf := &x.path[n.height-1]
-	ref, same := x.below(a, last, x.inners.at(last.ref), key, lsn, &leaf.lo, &leaf.hi)
+	leaf, same := x.below(a, &x.path[n.height-2], key, lsn)
 	if same {
 		x.height = 0
 		return false
 	}
-	leaf.ref = ref
-	x.height, x.raised = n.height, stamp
-	if before != 0 {
-		x.near = ref == before
-	}
+	x.path[n.height-1] = leaf
+	x.arrive(before, n.height, stamp)
 	return true
 }

@@ -254,29 +254,42 @@ func (x *index) descend(a *arena, key []byte, lsn base.LSN, stamp uint32) bool {
 	}
 	x.height = 0
 	root := x.root.Load()
-	ref, height := uint32(root), int(root>>32)
-	var lo, hi uint32
+	at, height := step{ref: uint32(root)}, int(root>>32)
 	for i := range height - 1 {
-		n := x.inners.at(ref)
-		order := n.order.Load()
-		kid, same := n.search(a, order, key, lsn)
-		if same {
+		x.path[i] = at
+		var same bool
+		if at, same = x.below(a, &x.path[i], key, lsn); same {
 			return false
 		}
-		x.raise(n, i, height, stamp)
-		x.path[i] = step{ref, kid, lo, hi}
-		if kid > 0 {
-			lo = n.addrs[place(order, kid-1)]
-		}
-		if kid < count(order) {
-			hi = n.addrs[place(order, kid)]
-		}
-		ref = n.slot(order, kid).Load()
+		x.raise(x.inners.at(x.path[i].ref), i, height, stamp)
 	}
-	x.path[height-1] = step{ref: ref, lo: lo, hi: hi}
+	x.path[height-1] = at
+	x.arrive(before, height, stamp)
+	return true
+}
+
+// below goes from an inner node, of which s has all but kid, to the child in which
+// (key, lsn) belongs; same says that the node has just that as a separator.
+func (x *index) below(a *arena, s *step, key []byte, lsn base.LSN) (child step, same bool) {
+	n := x.inners.at(s.ref)
+	order := n.order.Load()
+	if s.kid, same = n.search(a, order, key, lsn); same {
+		return child, true
+	}
+	child = step{ref: n.slot(order, s.kid).Load(), lo: s.lo, hi: s.hi}
+	if s.kid > 0 {
+		child.lo = n.addrs[place(order, s.kid-1)]
+	}
+	if s.kid < count(order) {
+		child.hi = n.addrs[place(order, s.kid)]
+	}
+	return child, false
+}
+
+// arrive says that path leads to a leaf; before is the one of the insert before.
+func (x *index) arrive(before uint32, height int, stamp uint32) {
 	x.height, x.raised = height, stamp
 	if before != 0 {
-		x.near = ref == before
+		x.near = x.path[height-1].ref == before
 	}
-	return true
 }

@@ -48,7 +48,8 @@ func (l *Log) startAside() {
 			l.poisonWith(a.err)
 		}
 		close(a.done)
-		// An error means that the log is closed, and that who closed it has done so.
+		// An error means that the log is poisoned, which others meet, or closed, and
+		// then who closed it has taken the result.
 		_ = l.exec(func() error {
 			if l.aside != a {
 				return nil

@@ -21,6 +21,16 @@ func asideOptions(fs vfs.FS) *wal.Options {
 	return o
 }
 
+// openAside opens a new log with asideOptions and makes a first record durable.
+func openAside(t *testing.T) (*vfs.Mem, *vfs.Injector, *wal.Log) {
+	t.Helper()
+	mem := vfs.NewMem()
+	in := vfs.NewInjector(mem)
+	l, _ := openAll(t, asideOptions(in))
+	put(t, l, wal.Durable, "1")
+	return mem, in, l
+}
+
 // eight is a record of 8 KiB.
 var eight = strings.Repeat("x", 8<<10)
 
@@ -37,10 +47,7 @@ func TestFullFileIsSyncedAside(t *testing.T) {
 	for _, level := range []wal.Level{wal.Buffered, wal.Written} {
 		t.Run(level.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				mem := vfs.NewMem()
-				in := vfs.NewInjector(mem)
-				l, _ := openAll(t, asideOptions(in))
-				put(t, l, wal.Durable, "1")
+				mem, in, l := openAside(t)
 				gate := hang(in)
 				for len(l.Files()) < 2 {
 					put(t, l, level, eight)
@@ -83,10 +90,7 @@ func TestFullFileIsSyncedAside(t *testing.T) {
 // that, and is behind it in what a power cut leaves.
 func TestDurableWaitsForAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := vfs.NewMem()
-		in := vfs.NewInjector(mem)
-		l, _ := openAll(t, asideOptions(in))
-		put(t, l, wal.Durable, "1")
+		mem, in, l := openAside(t)
 		gate := hang(in)
 		for len(l.Files()) < 2 {
 			put(t, l, wal.Written, eight)
@@ -114,10 +118,7 @@ func TestAsideFails(t *testing.T) {
 	for _, how := range []string{"full file", "sync"} {
 		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				mem := vfs.NewMem()
-				in := vfs.NewInjector(mem)
-				l, _ := openAll(t, asideOptions(in))
-				put(t, l, wal.Durable, "1")
+				mem, in, l := openAside(t)
 				gate := vfs.NewGate()
 				in.Add(vfs.Rule{Call: vfs.CallSyncData, Name: "*.log", K: 1, Gate: gate, Err: syscall.EIO})
 				synced := make(chan error, 1)
@@ -158,10 +159,7 @@ func TestAsideFails(t *testing.T) {
 // promises what was there when it was called.
 func TestSyncAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := vfs.NewMem()
-		in := vfs.NewInjector(mem)
-		l, _ := openAll(t, asideOptions(in))
-		put(t, l, wal.Durable, "1")
+		mem, in, l := openAside(t)
 		gate := hang(in)
 		for range 3 {
 			put(t, l, wal.Buffered, eight)
@@ -193,10 +191,7 @@ func TestSyncAside(t *testing.T) {
 // written since.
 func TestCloseBesideAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := vfs.NewMem()
-		in := vfs.NewInjector(mem)
-		l, _ := openAll(t, asideOptions(in))
-		put(t, l, wal.Durable, "1")
+		mem, in, l := openAside(t)
 		gate := hang(in)
 		for len(l.Files()) < 2 {
 			put(t, l, wal.Buffered, eight)

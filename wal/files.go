@@ -113,8 +113,9 @@ func (l *Log) leave() error {
 		index = l.b.Offset()
 	}
 	f.filled = f.size // or the sync would fill what nothing comes to
-	aside := l.opts.Policy.kind != policyNever && l.large()
-	if err := l.writeOut(!aside && l.opts.Policy.kind != policyNever); err != nil {
+	synced := l.opts.Policy.kind != policyNever
+	aside := synced && l.large()
+	if err := l.writeOut(synced && !aside); err != nil {
 		return err
 	}
 	l.histMu.Lock()

@@ -63,8 +63,8 @@ type group struct {
 // more.
 const maxGroup = 4 << 20
 
-// maxRounds bounds how many groups of others, of those that do not wait for the disk,
-// one leads after his own. A leader who hands on has to wake another goroutine first,
+// maxRounds bounds how many groups one leads in a row: his own, and then others' that do
+// not wait for the disk. A leader who hands on has to wake another goroutine first,
 // and meanwhile nothing is committed.
 const maxRounds = 10
 

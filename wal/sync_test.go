@@ -152,10 +152,7 @@ func TestArchiveOfAFileSyncedBesideAnother(t *testing.T) {
 // TestSyncGoesOn: a Sync whose context ends, behind another one aside, goes on.
 func TestSyncGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := vfs.NewMem()
-		in := vfs.NewInjector(mem)
-		l, _ := openAll(t, asideOptions(in))
-		put(t, l, wal.Durable, "1")
+		_, in, l := openAside(t)
 		for range 3 {
 			put(t, l, wal.Written, eight)
 		}

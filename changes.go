@@ -254,7 +254,8 @@ func (d *changeDecoder) name(id uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d.names[id] = string(value)
+	defer value.release()
+	d.names[id] = string(value.b)
 	return d.names[id], nil
 }
 

@@ -104,7 +104,9 @@ func Open(dir string, opts *Options) (*DB, error) {
 	db.pacer = compaction.NewPacer(compaction.PacerOptions{MemtableSize: o.MemtableSize, Memtables: 1 + maxFrozen})
 	db.events.start(o.OnEvent)
 	db.space = db.spaces.defaults(db)
-	db.view.Store(&view{active: memtable.New(int(o.MemtableSize)), plain: true})
+	first := &view{active: memtable.NewShared(int(o.MemtableSize)), plain: true}
+	first.retain()
+	db.view.Store(first)
 	if err := db.lock(); err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ var rooms = []room{
 	{dir: "internal/merge", imports: []string{"internal/base", "internal/rangedel"}},
 	{dir: "internal/rangedel", imports: []string{"internal/base"}},
 	{dir: "internal/batch", imports: []string{"internal/base"}},
-	{dir: "internal/cache"},
+	{dir: "internal/cache", imports: []string{"internal/huge"}},
 	{dir: "internal/huge", outside: []string{"golang.org/x/sys"}, system: true},
 	{dir: "internal/prefetch"},
 	{dir: "internal/radix"},

@@ -142,7 +142,8 @@ func lookUp(from source, name string) (uint64, error) {
 	case !found:
 		return 0, fmt.Errorf("%w: %q", ErrNoKeyspace, name)
 	}
-	return decodeID(value)
+	defer value.release()
+	return decodeID(value.b)
 }
 
 func decodeID(value []byte) (uint64, error) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/merge"
+	"github.com/forebaydb/forebay/segment"
 )
 
 // Reader reads the keys of one keyspace of a store, of a snapshot or of a
@@ -19,10 +20,26 @@ type Reader struct {
 
 // source is what a Reader reads from. Keys are stored keys.
 type source interface {
-	// get returns the value of a key, which may be kept and must not be changed.
-	get(key []byte) (value []byte, found bool, err error)
+	// get returns the value of a key. What it found is to be released.
+	get(key []byte) (value held, found bool, err error)
 	// open opens a cursor over [lo, hi), which are kept.
 	open(lo, hi []byte) (*lease, error)
+}
+
+// held is a value that is lent: it must not be changed, and lies in memory that is
+// used for something else when it was released. One that was not found holds nothing.
+type held struct {
+	b     []byte
+	block *segment.Block // nil: it lies in none
+	v     *view          // which was entered by shard; nil: none need be left
+	shard int
+}
+
+func (h *held) release() {
+	h.block.Release()
+	if h.v != nil {
+		h.v.gate.exit(h.shard)
+	}
 }
 
 // cursor is an open iterator over stored keys.
@@ -108,13 +125,13 @@ func checkKey(key []byte) error {
 // stackKey is the length up to which a stored key is put together on the stack.
 const stackKey = 256
 
-func (r Reader) get(key []byte) (value []byte, found bool, err error) {
+func (r Reader) get(key []byte) (value held, found bool, err error) {
 	if err := checkKey(key); err != nil {
-		return nil, false, err
+		return held{}, false, err
 	}
 	if r.check != nil {
 		if err := r.check(); err != nil {
-			return nil, false, err
+			return held{}, false, err
 		}
 	}
 	// The room stays on the stack where the callee is known.
@@ -139,7 +156,9 @@ func (r Reader) Get(key []byte) ([]byte, error) {
 	case !found:
 		return nil, ErrNotFound
 	}
-	return append(make([]byte, 0, len(value)), value...), nil
+	b := append(make([]byte, 0, len(value.b)), value.b...)
+	value.release()
+	return b, nil
 }
 
 // GetFunc calls fn with the value of key, which is lent until fn returns: it must
@@ -154,12 +173,16 @@ func (r Reader) GetFunc(key []byte, fn func(value []byte) error) error {
 	case !found:
 		return ErrNotFound
 	}
-	return fn(value)
+	defer value.release()
+	return fn(value.b)
 }
 
 // Has says whether the key is there.
 func (r Reader) Has(key []byte) (bool, error) {
-	_, found, err := r.get(key)
+	value, found, err := r.get(key)
+	if found {
+		value.release()
+	}
 	return found, err
 }
 
@@ -224,15 +247,24 @@ func (r Reader) walk(lo, hi []byte, first, next func(*Iterator) bool) iter.Seq2[
 }
 
 // get is source.get at the visible mark.
-func (db *DB) get(key []byte) ([]byte, bool, error) {
+func (db *DB) get(key []byte) (held, bool, error) {
 	v, shard, lsn, err := db.enterAt(db.pipe.Visible)
 	if err != nil {
-		return nil, false, err
+		return held{}, false, err
 	}
+	return db.lendValue(v, shard, key, lsn)
+}
+
+// lendValue looks a key up in a view that was entered.
+func (db *DB) lendValue(v *view, shard int, key []byte, lsn base.LSN) (held, bool, error) {
 	value, found, err := v.get(key, lsn)
-	v.gate.exit(shard)
 	db.yield(yieldGets)
-	return value, found, db.seen(err)
+	if !found {
+		v.gate.exit(shard)
+		return held{}, false, db.seen(err)
+	}
+	value.v, value.shard = v, shard
+	return value, true, nil
 }
 
 // open is source.open at the visible mark.

@@ -114,7 +114,7 @@ func (db *DB) freezeActive(last base.LSN) {
 func (db *DB) freeze(last base.LSN) {
 	db.install(func(v *view) {
 		v.frozen = append([]*frozen{{v.active, last}}, v.frozen...)
-		v.active = memtable.New(int(db.opts.MemtableSize))
+		v.active = memtable.NewShared(int(db.opts.MemtableSize))
 	})
 	db.backlog()
 }

@@ -98,15 +98,12 @@ func (s *snapshot) enter() (*view, int, error) {
 	return v, shard, err
 }
 
-func (s *snapshot) get(key []byte) ([]byte, bool, error) {
+func (s *snapshot) get(key []byte) (held, bool, error) {
 	v, shard, err := s.enter()
 	if err != nil {
-		return nil, false, err
+		return held{}, false, err
 	}
-	value, found, err := v.get(key, s.lsn)
-	v.gate.exit(shard)
-	s.db.yield(yieldGets)
-	return value, found, s.db.seen(err)
+	return s.db.lendValue(v, shard, key, s.lsn)
 }
 
 func (s *snapshot) open(lo, hi []byte) (*lease, error) {

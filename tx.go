@@ -304,7 +304,8 @@ func (tx *Tx) recheck() error {
 	defer v.gate.exit(shard)
 	var failed error
 	key := func(key []byte, at base.LSN) bool {
-		_, lsn, _, err := v.newest(key, now)
+		value, lsn, _, err := v.newest(key, now)
+		value.release()
 		failed = errors.Join(failed, err)
 		return err == nil && lsn <= at
 	}

@@ -85,35 +85,39 @@ func (tx *Tx) fail(err error) error {
 }
 
 // get is source.get.
-func (tx *Tx) get(key []byte) ([]byte, bool, error) {
+func (tx *Tx) get(key []byte) (held, bool, error) {
 	if err := tx.ready(); err != nil {
-		return nil, false, err
+		return held{}, false, err
 	}
 	if value, found, done, err := tx.mine(key); done || err != nil {
-		return value, found, err
+		return held{b: value}, found, err
 	}
 	db := tx.db
 	if err := tx.mayTurn(key); err != nil {
-		return nil, false, tx.fail(err)
+		return held{}, false, tx.fail(err)
 	}
 	if tx.hold != nil {
 		if value, kind, from, ok := tx.hold.Get(key); ok {
 			tx.reads.KeyFrom(key, from)
 			tx.ahead = true
-			return value, kind == base.KindPut, nil
+			return held{b: value}, kind == base.KindPut, nil
 		}
 	}
 	tx.reads.Key(key)
 	v, shard, err := db.enter()
 	if err != nil {
-		return nil, false, tx.fail(err)
+		return held{}, false, tx.fail(err)
 	}
 	value, found, err := v.get(key, tx.at)
-	v.gate.exit(shard)
-	if err != nil {
-		return nil, false, tx.fail(db.seen(err))
+	if !found {
+		v.gate.exit(shard)
+		if err != nil {
+			return held{}, false, tx.fail(db.seen(err))
+		}
+		return held{}, false, nil
 	}
-	return value, found, nil
+	value.v, value.shard = v, shard
+	return value, true, nil
 }
 
 // mayTurn takes a turn from the start when many want the key that is the first to be
@@ -218,7 +222,8 @@ func (tx *Tx) create(name string) (uint64, error) {
 	id := keyspace.First
 	value, found, err := tx.get(keyspace.NextKey())
 	if err == nil && found {
-		id, err = decodeID(value)
+		id, err = decodeID(value.b)
+		value.release()
 	}
 	if err != nil {
 		return 0, err

@@ -16,8 +16,8 @@ import (
 
 // view is what a reader looks at. But for what is committed to the active
 // memtable it never changes: DB.view does. Its gate counts who looks at it, and
-// when it has been replaced and the last has left, the segments that no later
-// view has are closed, and removed when the manifest no longer names them.
+// when it has been replaced and the last has left, the memory of the memtables that no
+// later view has is given back, and such segments are closed, and removed when the manifest no longer names them.
 type view struct {
 	active *memtable.Table
 	frozen []*frozen // newest first
@@ -146,14 +146,27 @@ func (db *DB) install(change func(v *view)) {
 		t.file.refs.Add(1)
 		v.plain = v.plain && t.meta.RangeDeletes == 0
 	})
+	v.retain()
 	db.view.Store(v)
 	old.gate.shut(func() { db.drop(old) })
 	db.share(v)
 }
 
-// drop lets go of the segments of a view that nobody looks at any more.
+// retain takes hold of the memtables.
+func (v *view) retain() {
+	v.active.Retain()
+	for _, f := range v.frozen {
+		f.table.Retain()
+	}
+}
+
+// drop lets go of the memtables and segments of a view that nobody looks at any more.
 func (db *DB) drop(v *view) {
 	v.dropIdle()
+	v.active.Release()
+	for _, f := range v.frozen {
+		f.table.Release()
+	}
 	var last []*segmentFile
 	v.tables(func(t *table) {
 		if t.file.refs.Add(-1) == 0 {
@@ -243,25 +256,25 @@ func (db *DB) enterAt(mark func() base.LSN) (v *view, shard int, lsn base.LSN, e
 	}
 }
 
-// get returns the value of a stored key for a reader at lsn. The value may be
-// kept and must not be changed.
+// get returns the value of a stored key for a reader at lsn, who is in the view until
+// he has released it.
 //
 // Tables are asked newest first: of one key all versions in a table are above
 // those in the tables behind it, and so are range deletes that cover it.
-func (v *view) get(key []byte, lsn base.LSN) (value []byte, found bool, err error) {
+func (v *view) get(key []byte, lsn base.LSN) (value held, found bool, err error) {
 	value, _, found, err = v.newest(key, lsn)
 	return value, found, err
 }
 
 // newest is get that also tells the LSN of what it met: of the version, or of
 // the delete or range delete that hides all; then it is not found.
-func (v *view) newest(key []byte, lsn base.LSN) (value []byte, at base.LSN, found bool, err error) {
-	if value, at, found, done := fromMemory(v.active, key, lsn); done {
-		return value, at, found, nil
+func (v *view) newest(key []byte, lsn base.LSN) (value held, at base.LSN, found bool, err error) {
+	if b, at, found, done := fromMemory(v.active, key, lsn); done {
+		return held{b: b}, at, found, nil
 	}
 	for _, f := range v.frozen {
-		if value, at, found, done := fromMemory(f.table, key, lsn); done {
-			return value, at, found, nil
+		if b, at, found, done := fromMemory(f.table, key, lsn); done {
+			return held{b: b}, at, found, nil
 		}
 	}
 	for _, t := range v.zero {
@@ -281,7 +294,7 @@ func (v *view) newest(key []byte, lsn base.LSN) (value []byte, at base.LSN, foun
 			return value, at, found, err
 		}
 	}
-	return nil, 0, false, nil
+	return held{}, 0, false, nil
 }
 
 func fromMemory(t *memtable.Table, key []byte, lsn base.LSN) (value []byte, at base.LSN, found, done bool) {
@@ -293,23 +306,27 @@ func fromMemory(t *memtable.Table, key []byte, lsn base.LSN) (value []byte, at b
 	return value, at, kind == base.KindPut, true
 }
 
-func (t *table) get(key []byte, lsn base.LSN) (value []byte, at base.LSN, found, done bool, err error) {
+func (t *table) get(key []byte, lsn base.LSN) (value held, at base.LSN, found, done bool, err error) {
 	var cover base.LSN
 	if t.meta.RangeDeletes > 0 {
 		dels, err := t.file.r.RangeDeletes()
 		if err != nil {
-			return nil, 0, false, false, err
+			return held{}, 0, false, false, err
 		}
 		cover = dels.Cover(key, lsn)
 	}
-	value, kind, at, ok, err := t.file.r.Get(key, lsn)
-	if err != nil {
-		return nil, 0, false, false, err
+	f, err := t.file.r.Find(key, lsn)
+	switch {
+	case err != nil:
+		return held{}, 0, false, false, err
+	case !f.OK || f.LSN < cover:
+		f.Block.Release()
+		return held{}, cover, false, cover > 0, nil
+	case f.Kind != base.KindPut:
+		f.Block.Release()
+		return held{}, f.LSN, false, true, nil
 	}
-	if !ok || at < cover {
-		return nil, cover, false, cover > 0, nil
-	}
-	return value, at, kind == base.KindPut, true, nil
+	return held{b: f.Value, block: f.Block}, f.LSN, true, true, nil
 }
 
 // sources returns the tables that may have something in [lo, hi), newest first;

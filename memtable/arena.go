@@ -40,6 +40,7 @@ const (
 // Address 0 is none. One goroutine adds; any number read. A reader that met an address loads the
 // table after it, and so finds the chunk.
 type arena struct {
+	memory memory // of the index, too
 	chunks atomic.Pointer[[][]byte]
 	cur    int // number of the chunk that is being filled
 	used   int // bytes of it in use
@@ -111,7 +112,7 @@ func (a *arena) chunk(n int) []byte {
 		return make([]byte, n)
 	}
 	if len(a.block) == 0 {
-		a.block = huge.Make[byte](max(a.blocks, chunkMax))
+		a.block = room[byte](&a.memory, max(a.blocks, chunkMax))
 	}
 	c := a.block[:n:n]
 	a.block = a.block[n:]
@@ -154,4 +155,13 @@ func (a *arena) grow(n int) (uint32, []byte, error) {
 		a.cur, a.used = last, n
 	}
 	return uint32(last) << unitBits, chunks[last][:n], nil
+}
+
+// spoil overwrites all chunks, under the race detector: see huge.Spoil.
+func (a *arena) spoil() {
+	if p := a.chunks.Load(); p != nil {
+		for _, c := range *p {
+			huge.Spoil(c)
+		}
+	}
 }

@@ -43,8 +43,9 @@ const (
 	loadTwo = 1 << 10
 )
 
-// NewLoader returns a loader of an empty table; capacity is as for New.
-func NewLoader(capacity int) *Loader { return &Loader{t: New(capacity)} }
+// NewLoader returns a loader of an empty table, which is like one of NewShared;
+// capacity is as for New.
+func NewLoader(capacity int) *Loader { return &Loader{t: NewShared(capacity)} }
 
 // Add enters one version. It copies key and value. LSNs may come in any order. On
 // an error, which is ErrInvalid or ErrFull, the loader holds what it held before.
@@ -175,9 +176,9 @@ type built struct {
 func (x *index) build(a *arena, items []radix.Item, same int) {
 	n := len(items)
 	level := make([]built, (n+loadFill-1)/loadFill)
-	x.leaves.reserve(len(level))
+	x.leaves.reserve(&a.memory, len(level))
 	for i := range level {
-		level[i].ref, _ = x.leaves.add()
+		level[i].ref, _ = x.leaves.add(&a.memory)
 	}
 	// from is where the share of node i of some of n elements begins.
 	from := func(i, of, n int) int { return int(uint64(i) * uint64(n) / uint64(of)) }
@@ -210,7 +211,7 @@ func (x *index) build(a *arena, items []radix.Item, same int) {
 		level = make([]built, (n+loadFill)/(loadFill+1))
 		for i := range level {
 			kids := below[from(i, len(level), n):from(i+1, len(level), n)]
-			ref, in := x.inners.add()
+			ref, in := x.inners.add(&a.memory)
 			level[i] = built{ref: ref, from: kids[0].from}
 			in.first.Store(kids[0].ref)
 			var seps [fan]radix.Item

@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	"github.com/forebaydb/forebay/internal/base"
-	"github.com/forebaydb/forebay/internal/huge"
 )
 
 // fan is the number of entries of a leaf and of separators of an inner node:
@@ -138,10 +137,10 @@ func (s *slab[T]) at(ref uint32) *T {
 	return &(*s.slices.Load())[ref>>slabBits][ref&(slabMax-1)]
 }
 
-func (s *slab[T]) add() (uint32, *T) {
+func (s *slab[T]) add(m *memory) (uint32, *T) {
 	p := s.slices.Load()
 	if p == nil || s.used == len((*p)[len(*p)-1]) {
-		p = s.grow(p)
+		p = s.grow(m, p)
 	}
 	last := len(*p) - 1
 	ref := uint32(last)<<slabBits | uint32(s.used)
@@ -149,7 +148,7 @@ func (s *slab[T]) add() (uint32, *T) {
 	return ref, &(*p)[last][ref&(slabMax-1)]
 }
 
-func (s *slab[T]) grow(p *[][]T) *[][]T {
+func (s *slab[T]) grow(m *memory, p *[][]T) *[][]T {
 	var slices [][]T
 	s.used = 0
 	if p == nil {
@@ -162,7 +161,7 @@ func (s *slab[T]) grow(p *[][]T) *[][]T {
 		next = slabMax
 	}
 	if len(s.block) == 0 {
-		s.block = huge.Make[T](min(max(s.total, slabMin)&^(next-1), slabBlock*slabMax))
+		s.block = room[T](m, min(max(s.total, slabMin)&^(next-1), slabBlock*slabMax))
 	}
 	// As in the arena, readers do not reach the new element.
 	slices = append(slices, s.block[:next:next])
@@ -174,8 +173,8 @@ func (s *slab[T]) grow(p *[][]T) *[][]T {
 
 // reserve takes memory for n nodes at once, if that is some slices of them. The slab
 // is empty.
-func (s *slab[T]) reserve(n int) {
+func (s *slab[T]) reserve(m *memory, n int) {
 	if n >= slabMax {
-		s.block = huge.Make[T]((n + slabMax) &^ (slabMax - 1)) // with reference 0
+		s.block = room[T](m, (n+slabMax)&^(slabMax-1)) // with reference 0
 	}
 }

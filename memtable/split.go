@@ -114,14 +114,14 @@ func (x *index) splitLeaf(a *arena, pos int, addr, stamp uint32) {
 	leftSkip, rightSkip := a.skipFor(old.skip, s.lo, sep), a.skipFor(old.skip, sep, s.hi)
 	if n != fan || pos != fan || leftSkip != old.skip {
 		var l *leaf
-		left, l = x.leaves.add()
+		left, l = x.leaves.add(&a.memory)
 		l.fill(a, &r, 0, n, old.skip, leftSkip)
 		l.max.Store(leftMax)
 		l.prev.Store(prev)
 	}
 	if n != 1 || pos != 0 || rightSkip != old.skip {
 		var l *leaf
-		right, l = x.leaves.add()
+		right, l = x.leaves.add(&a.memory)
 		l.fill(a, &r, n, fan+1, old.skip, rightSkip)
 		l.max.Store(rightMax)
 		l.prev.Store(left)
@@ -153,7 +153,7 @@ func (x *index) splitLeaf(a *arena, pos int, addr, stamp uint32) {
 func (x *index) publish(a *arena, d int, left, right, sep uint32) {
 	if d < 0 {
 		x.inner++
-		ref, n := x.inners.add()
+		ref, n := x.inners.add(&a.memory)
 		n.first.Store(left)
 		n.kids[0].Store(right)
 		n.max.Store(x.maxOf(left, right))
@@ -217,7 +217,7 @@ func (x *index) maxOf(left, right uint32) uint32 {
 // newInner makes an inner node of the separators i to before j and the
 // children around them. It inherits the max of the old one.
 func (x *index) newInner(a *arena, r *run, kids []uint32, i, j int, old *inner, skip uint32) uint32 {
-	ref, n := x.inners.add()
+	ref, n := x.inners.add(&a.memory)
 	n.max.Store(old.max.Load())
 	n.first.Store(kids[i])
 	for at := i; at < j; at++ {

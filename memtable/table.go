@@ -113,7 +113,7 @@ func (t *Table) sum() {
 // whether there is one. It does not ask whether a range delete hides it: see
 // Cover. A delete is a version: its value is empty and its kind
 // base.KindDelete. The value is the table's own memory: it never changes, lives
-// as long as the caller holds it, and must not be changed. Get allocates
+// as long as the table does (see NewShared), and must not be changed. Get allocates
 // nothing.
 func (t *Table) Get(key []byte, lsn base.LSN) (value []byte, kind base.Kind, entryLSN base.LSN, ok bool) {
 	addr := t.index.ceiling(&t.arena, key, lsn)

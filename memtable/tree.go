@@ -186,7 +186,7 @@ func (x *index) insert(a *arena, lsn base.LSN, kind base.Kind, key, value []byte
 			return err
 		}
 		x.base = lsn // Its stamp is 0, as every max still is.
-		ref, l := x.leaves.add()
+		ref, l := x.leaves.add(&a.memory)
 		l.put(0, headOf(key, 0), addr)
 		x.root.Store(1<<32 | uint64(ref))
 		return nil

@@ -176,8 +176,9 @@ func uvarintLong(data []byte, p int) (uint64, int) {
 // does not hold together in the block sets bad, which the caller turns into an
 // error.
 type blockIter struct {
-	dir      *directory // nil: there is none
-	data     []byte     // the payload up to the restart points, or the directory's area
+	held     *cachedBlock // in which it is, nil: in none
+	dir      *directory   // nil: there is none
+	data     []byte       // the payload up to the restart points, or the directory's area
 	restarts []byte
 	base     uint64
 	valid    bool
@@ -210,6 +211,13 @@ type blockIter struct {
 type runRoom struct {
 	places []int
 	keys   []byte
+}
+
+// hold takes over a cached block, which is released when another is held. What the
+// iterator has shown of the one before is not good any more.
+func (b *blockIter) hold(c *cachedBlock) {
+	b.held.Release()
+	b.held = c
 }
 
 // init points the iterator at a payload and keeps its buffers.

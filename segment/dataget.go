@@ -8,6 +8,17 @@ type lookup struct {
 	lsn   base.LSN
 	kind  base.Kind
 	found bool
+	block *cachedBlock // where the value lies, to be released; nil: in its own memory
+}
+
+// in says that what was found, if anything was, lies in a cached block.
+func (l lookup) in(c *cachedBlock) lookup {
+	if l.found {
+		l.block = c
+	} else {
+		c.Release()
+	}
+	return l
 }
 
 func (b *blockIter) lookup(h *entryHead) lookup {

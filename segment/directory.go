@@ -66,27 +66,28 @@ const (
 // slotsOf is how large a table of n entries is: more than a fifth is free.
 func slotsOf(n int) int { return n + n/4 + 1 }
 
-// directoryOf returns the directory of a cached block, which it makes if nobody did;
-// nil if there is none. One that does not decode has none: the search then tells.
-func (r *Reader) directoryOf(c *cachedBlock) *directory {
-	if c.Side.n > 0 {
-		return &c.Side
+// laidOut gives a cached block that the caller holds a directory, if it has none and
+// nobody tried, and returns the block to hold in its place. One that does not decode
+// gets none: the search then tells.
+func (r *Reader) laidOut(c *cachedBlock) *cachedBlock {
+	if c.Side.n > 0 || !c.Claim() {
+		return c
 	}
-	if !c.Claim() {
-		return nil
-	}
-	d, ok := layOut(c.Data)
+	var b *cachedBlock
+	d, ok := layOut(c.Data, func(n int) []byte {
+		b = r.cache.Anew(c, n)
+		return b.Data
+	})
 	if !ok {
-		return nil
+		return c
 	}
-	if c = r.cache.Replace(c, d.b, d); c.Side.n == 0 {
-		return nil
-	}
-	return &c.Side
+	b.Side = d
+	return r.cache.Replace(c, b)
 }
 
-// layOut makes the directory of a payload, if it decodes and there is one.
-func layOut(payload []byte) (d directory, ok bool) {
+// layOut makes the directory of a payload, if it decodes and there is one, in memory
+// that room returns, whatever is in it.
+func layOut(payload []byte, room func(n int) []byte) (d directory, ok bool) {
 	var b blockIter
 	if len(payload) > directoryMax || !b.init(payload) {
 		return directory{}, false
@@ -125,13 +126,14 @@ func layOut(payload []byte) (d directory, ok bool) {
 	if size > 2*len(payload)+directoryMore*n {
 		return directory{}, false
 	}
-	d.b = make([]byte, size)
+	d.b = room(size)
 	d.fill(&b, first)
 	return d, true
 }
 
 // fill lays out the entries of a block that has been walked.
 func (d *directory) fill(b *blockIter, first []byte) {
+	clear(d.b[:d.area+8])
 	copy(d.b, first[:d.shared])
 	heads, places, table, in := d.b[d.headsAt():], d.b[d.placesAt():], d.b[d.tableAt():], d.b[d.area:]
 	off := 8

@@ -128,12 +128,16 @@ func (it *iter) enter(i int, back bool) bool {
 	it.block, it.b.valid = -1, false
 	off, _ := it.x.block(i)
 	var payload []byte
-	var dir *directory
-	if payload, dir, it.err = it.payload(i, back); it.err != nil {
+	var c *cachedBlock
+	if payload, c, it.err = it.payload(i, back); it.err != nil {
 		return false
 	}
-	if dir != nil {
-		it.b.initBy(dir)
+	it.b.hold(c)
+	if c != nil {
+		payload = c.Data
+	}
+	if c != nil && c.Side.n > 0 {
+		it.b.initBy(&c.Side)
 	} else if !it.b.init(payload) {
 		it.err = it.r.corruptBlock(off)
 		return false
@@ -142,16 +146,16 @@ func (it *iter) enter(i int, back bool) bool {
 	return true
 }
 
-// payload returns the verified payload of data block i, good until the next call, and
-// its directory if there is one.
-func (it *iter) payload(i int, back bool) ([]byte, *directory, error) {
+// payload returns data block i: from the cache, to be released, or else its verified
+// payload, good until the next call.
+func (it *iter) payload(i int, back bool) ([]byte, *cachedBlock, error) {
 	if it.scans {
 		payload, err := it.scan(i, back)
 		return payload, nil, err
 	}
 	if c := it.x.cached(i); c != nil {
 		prefetch.Value(it.x.peek(beside(i, back)))
-		return c.Data, it.r.directoryOf(c), nil
+		return nil, it.r.laidOut(c), nil
 	}
 	if it.s == nil {
 		it.s = getScratch()

@@ -88,8 +88,8 @@ func Open(f vfs.File, name string, id ID, opts Options) (*Reader, error) {
 }
 
 // Close closes the file and drops its blocks from the cache. No other call may
-// be running, and all iterators must be closed; slices that Get returned stay
-// good.
+// be running, and all iterators must be closed; what Find has found stays good until
+// it is released.
 func (r *Reader) Close() error {
 	if x := r.index.Load(); x != nil && r.cache != nil {
 		x.evict(r)
@@ -153,18 +153,43 @@ func (r *Reader) readProps() (Properties, trailer, error) {
 }
 
 // Get finds the newest version of key at or below lsn. kind tells a value from
-// a delete; at is the version's own LSN. value may lie in a cached block: the
-// caller must not write to it, and may keep it as long as he likes, though it
-// keeps the whole block in memory.
+// a delete; at is the version's own LSN. value is a copy.
 func (r *Reader) Get(key []byte, lsn base.LSN) (value []byte, kind base.Kind, at base.LSN, found bool, err error) {
+	f, err := r.Find(key, lsn)
+	value = bytes.Clone(f.Value)
+	f.Block.Release()
+	return value, f.Kind, f.LSN, f.OK, err
+}
+
+// Found is what Find has found, if OK says so.
+type Found struct {
+	// Value lies in Block, which the caller releases when he does not look at it any
+	// more, or, if that is nil, in memory of its own. He must not write to it.
+	Value []byte
+	Block *Block
+	Kind  base.Kind // which tells a value from a delete
+	LSN   base.LSN
+	OK    bool
+}
+
+// Block is a block in the cache.
+type Block = cachedBlock
+
+// Find is Get without a copy.
+func (r *Reader) Find(key []byte, lsn base.LSN) (Found, error) {
+	l, err := r.find(key, lsn)
+	return Found{l.value, l.block, l.kind, l.lsn, l.found}, err
+}
+
+func (r *Reader) find(key []byte, lsn base.LSN) (l lookup, err error) {
 	x := r.index.Load()
 	if x == nil {
 		if x, err = r.loadIndex(); err != nil {
-			return nil, 0, 0, false, err
+			return l, err
 		}
 	}
 	if len(x.blocks) == 0 {
-		return nil, 0, 0, false, nil
+		return l, nil
 	}
 	hash := xxhash.Sum64(key)
 	sampled := hash%habitSample == 0
@@ -174,16 +199,16 @@ func (r *Reader) Get(key []byte, lsn base.LSN) (value []byte, kind base.Kind, at
 			r.habit.note(may)
 		}
 		if err != nil || !may {
-			return nil, 0, 0, false, err
+			return l, err
 		}
 	}
 	i := x.find(key, lsn)
-	l, err := r.getInBlock(x, i, key, lsn, hash, sampled)
+	l, err = r.getInBlock(x, i, key, lsn, hash, sampled)
 	if !l.found && err == nil && i+1 < len(x.blocks) && bytes.Equal(x.key(i+1), key) {
 		// The versions of key go on in the next block.
 		l, err = r.getInBlock(x, i+1, key, lsn, hash, sampled)
 	}
-	return l.value, l.kind, l.lsn, l.found, err
+	return l, err
 }
 
 // habitSample: the filter is asked for one key of so many whatever the habit is.
@@ -211,66 +236,74 @@ func (h *habit) note(may bool) {
 	h.no.Store(0)
 }
 
-// getInBlock is Get in data block i; asked says that the filter was.
-func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN, hash uint64, asked bool) (l lookup, err error) {
-	c := x.cached(i)
-	if c != nil {
-		if d := r.directoryOf(c); d != nil {
-			return d.get(key, lsn, hash), nil
-		}
-	}
-	if r.filter != nil && c == nil && !asked && r.habit.there.Load() {
-		if may, err := r.mayContain(x, hash); err != nil || !may {
-			return lookup{}, err
-		}
-	}
+// getInBlock is find in data block i; asked says that the filter was.
+func (r *Reader) getInBlock(x *index, i int, key []byte, lsn base.LSN, hash uint64, asked bool) (lookup, error) {
 	var payload []byte
-	var s *scratch
-	if c != nil {
-		payload = c.Data
-	} else {
-		s = getScratch()
+	c := x.cached(i)
+	if c == nil {
+		if r.filter != nil && !asked && r.habit.there.Load() {
+			if may, err := r.mayContain(x, hash); err != nil || !may {
+				return lookup{}, err
+			}
+		}
+		s := getScratch()
 		defer s.release()
-		var d *directory
-		if payload, d, err = r.loadData(x, i, s); err != nil {
+		var err error
+		if payload, c, err = r.loadData(x, i, s); err != nil {
 			return lookup{}, err
 		}
-		if d != nil {
-			return d.get(key, lsn, hash), nil
+	} else {
+		c = r.laidOut(c)
+	}
+	if c != nil {
+		if c.Side.n > 0 {
+			return c.Side.get(key, lsn, hash).in(c), nil
 		}
+		payload = c.Data
 	}
 	var b blockIter
+	var l lookup
 	ok := b.init(payload)
 	if ok {
 		l, ok = b.get(key, lsn)
 	}
 	if !ok {
+		c.Release()
 		off, _ := x.block(i)
 		return lookup{}, r.corruptBlock(off)
 	}
-	if c == nil && x.slot(i) == nil && l.found { // it lies in memory that is used again
-		l.value = append(make([]byte, 0, len(l.value)), l.value...)
+	if c == nil && l.found { // it lies in memory that is used again
+		l.value = bytes.Clone(l.value)
 	}
-	return l, nil
+	return l.in(c), nil
 }
 
 func (r *Reader) mayContain(x *index, hash uint64) (bool, error) {
 	i := r.filter.page(hash)
 	if c := x.page(i); c != nil {
-		return r.filter.mayContain(c.Data, hash), nil
+		may := r.filter.mayContain(c.Data, hash)
+		c.Release()
+		return may, nil
 	}
 	off, n := r.foot.page(i)
 	s := getScratch()
 	defer s.release()
-	in := x.pageSlot(i)
-	page, _, err := r.load(off, n, kindFilter, s, in != nil)
+	page, _, err := r.load(off, n, kindFilter, s, false)
 	if err != nil {
 		return false, err
 	}
-	if in != nil {
-		r.cache.Put(in, r.file, off, page, directory{})
+	if in := x.pageSlot(i); in != nil {
+		r.keep(in, off, page).Release()
 	}
 	return r.filter.mayContain(page, hash), nil
+}
+
+// keep puts a copy of a payload into the cache, and returns the block that is there,
+// for the caller to release.
+func (r *Reader) keep(in *slot, off uint64, payload []byte) *cachedBlock {
+	b := r.cache.NewBlock(r.file, off, len(payload))
+	copy(b.Data, payload)
+	return r.cache.Put(in, b)
 }
 
 // NewIter returns an iterator over all versions; see base.Iterator. Blocks that
@@ -330,34 +363,34 @@ func (r *Reader) readIndex() (*index, trailer, error) {
 	return x, t, nil
 }
 
-// loadData reads data block i and puts it into its slot, if there is one. While the
-// cache has room it is laid out at once; else when it is asked for again, if it stays
-// so long. What it returns may lie in s.
-func (r *Reader) loadData(x *index, i int, s *scratch) ([]byte, *directory, error) {
+// loadData reads data block i and puts it into its slot, if there is one; then it
+// returns it for the caller to release, and else its payload, which lies in s. While
+// the cache has room it is laid out at once; else when it is asked for again, if it
+// stays so long.
+func (r *Reader) loadData(x *index, i int, s *scratch) (payload []byte, c *cachedBlock, err error) {
 	off, n := x.block(i)
+	payload, _, err = r.load(off, n, kindData, s, false)
 	in := x.slot(i)
-	lay := in != nil && r.cache.HasRoom(r.file, off, directoryMax)
-	payload, _, err := r.load(off, n, kindData, s, in != nil && !lay)
-	if err != nil || in == nil {
+	switch {
+	case err != nil || in == nil:
 		return payload, nil, err
+	case !r.cache.HasRoom(r.file, off, directoryMax):
+		return nil, r.keep(in, off, payload), nil
 	}
-	var d directory
-	if lay {
-		var ok bool
-		if d, ok = layOut(payload); ok {
-			payload = d.b
-		} else {
-			payload = bytes.Clone(payload)
-		}
+	var b *cachedBlock
+	d, ok := layOut(payload, func(n int) []byte {
+		b = r.cache.NewBlock(r.file, off, n)
+		return b.Data
+	})
+	if ok {
+		b.Side = d
+		return nil, r.cache.Put(in, b), nil
 	}
-	c := r.cache.Put(in, r.file, off, payload, d)
-	if c.Side.n > 0 {
-		return c.Data, &c.Side, nil
-	}
-	if lay {
+	c = r.keep(in, off, payload)
+	if c.Side.n == 0 {
 		c.Claim() // it has none: nobody need try again
 	}
-	return c.Data, nil, nil
+	return nil, c, nil
 }
 
 // load reads a block of n bytes at off, verifies and unpacks it. With keep the

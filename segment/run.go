@@ -16,6 +16,7 @@ func (b *blockIter) leave() {
 	if b.runRoom != nil && cap(b.keys) <= maxKeptBuffer {
 		runRooms.Put(b.runRoom)
 	}
+	b.hold(nil)
 	*b = blockIter{room: b.room, back: b.back[:0]}
 	if cap(b.room) > maxKeptBuffer {
 		b.room = nil
@@ -44,7 +45,9 @@ func (it *iter) Run(dst []base.Version, most int, back bool) []base.Version {
 	if c == nil {
 		return dst
 	}
-	if d := it.r.directoryOf(c); d != nil {
+	c = it.r.laidOut(c)
+	it.behind.hold(c)
+	if d := &c.Side; d.n > 0 {
 		it.behind.initBy(d)
 		it.blockBehind, it.behind.n = i, 0
 		if back {

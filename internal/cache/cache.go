@@ -3,8 +3,8 @@
 //
 // A block enters only after its checksum has been verified, and nobody writes
 // to it afterwards: a Slot hands out the cached bytes themselves, and they stay
-// good for as long as somebody holds them, evicted or not (the garbage
-// collector frees them).
+// good, evicted or not, until who asked for the block has released it. Their memory
+// is then used for others: see memory.
 //
 // The owner of a file keeps a Slot for each of its blocks, in which the cache puts
 // the block and from which it takes it: a hit is one load, and the cache needs no
@@ -39,6 +39,7 @@ type Cache[T any] struct {
 	shards   []shard[T]
 	mask     uint64
 	lastFile atomic.Uint64
+	memory   *memory
 
 	resize sync.Mutex // held by Resize: shards never have budgets of two calls
 	// share is the budget of one shard. resize guards it.
@@ -66,11 +67,18 @@ func New[T any](budget int64) *Cache[T] {
 	for n < maxShards && budget/int64(2*n) >= minShardBytes {
 		n *= 2
 	}
-	c := &Cache[T]{shards: make([]shard[T], n), mask: uint64(n - 1), share: max(budget, 0) / int64(n)}
+	c := &Cache[T]{shards: make([]shard[T], n), mask: uint64(n - 1), memory: newMemory(budget)}
+	c.share = c.shareOf(budget)
 	for i := range c.shards {
-		c.shards[i].budget = c.share
+		c.shards[i].budget, c.shards[i].memory = c.share, c.memory
 	}
 	return c
+}
+
+// shareOf returns what blocks may take in a shard.
+func (c *Cache[T]) shareOf(budget int64) int64 {
+	budget = max(budget, 0)
+	return (budget - budget/idleShare) / int64(len(c.shards))
 }
 
 // Resize changes the budget. What is above a smaller one has been evicted when
@@ -82,7 +90,7 @@ func (c *Cache[T]) Resize(budget int64) {
 	}
 	c.resize.Lock()
 	defer c.resize.Unlock()
-	share := max(budget, 0) / int64(len(c.shards))
+	share := c.shareOf(budget)
 	if share == c.share {
 		return
 	}
@@ -90,6 +98,7 @@ func (c *Cache[T]) Resize(budget int64) {
 	for i := range c.shards {
 		c.shards[i].resize(share)
 	}
+	c.memory.resize(budget)
 }
 
 // NewFile returns a file number that this cache has never returned before.
@@ -102,16 +111,23 @@ func (c *Cache[T]) NewFile() uint64 {
 	return c.lastFile.Add(1)
 }
 
-// Put gives the block of file at offset to the cache, which keeps data itself:
-// nobody may write to it any more, and side beside it. Put returns the block that
-// is in the slot then: a block that is here already stays. One that would take more
-// than half of a shard is not kept, and is in no slot.
-func (c *Cache[T]) Put(slot *Slot[T], file, offset uint64, data []byte, side T) *Block[T] {
-	s := c.shard(file, offset)
-	return s.put(&Block[T]{
-		Data: data, Side: side, home: s, name: name{file, offset}, slot: slot,
-		cost: int64(cap(data)) + blockOverhead,
-	})
+// NewBlock returns memory for the n bytes of the block of file at offset, whatever is
+// in it. The caller fills Data, may set Side, gives the block to Put or Replace, and
+// releases what these return; or releases it at once.
+func (c *Cache[T]) NewBlock(file, offset uint64, n int) *Block[T] {
+	return c.shard(file, offset).newBlock(name{file, offset}, n)
+}
+
+// Anew is NewBlock of a block that has n bytes in place of what it has.
+func (c *Cache[T]) Anew(old *Block[T], n int) *Block[T] { return old.home.newBlock(old.name, n) }
+
+// Put gives a block of NewBlock to the cache: nobody may write to it any more. It
+// returns the block that is in the slot then, for the caller to release: one that is
+// here already stays. One that would take more than half of a shard is not kept, and
+// is in no slot.
+func (c *Cache[T]) Put(slot *Slot[T], b *Block[T]) *Block[T] {
+	b.slot = slot
+	return b.home.put(b)
 }
 
 // HasRoom says whether a block of n bytes would come into the cache without pushing
@@ -120,15 +136,13 @@ func (c *Cache[T]) HasRoom(file, offset uint64, n int) bool {
 	return c.shard(file, offset).hasRoom(int64(n) + blockOverhead)
 }
 
-// Replace puts data in the place of what a block has, and side beside it: who holds
-// the old block goes on to use that. It returns the block that the caller is to use.
-// That is in the cache if the old one was; it is the old one when the new would take
-// more than half of a shard.
-func (c *Cache[T]) Replace(old *Block[T], data []byte, side T) *Block[T] {
-	return old.home.replace(old, &Block[T]{
-		Data: data, Side: side, home: old.home, name: old.name, slot: old.slot,
-		cost: int64(cap(data)) + blockOverhead,
-	})
+// Replace puts b, of NewBlock, in the place of a block that the caller holds: who
+// else holds the old one goes on to use that. It takes both over and returns the block
+// that the caller is to use, and to release. That is in the cache if the old one was;
+// it is the old one when the new would take more than half of a shard.
+func (c *Cache[T]) Replace(old, b *Block[T]) *Block[T] {
+	b.slot = old.slot
+	return old.home.replace(old, b)
 }
 
 // Evict empties the slot of the block of file at offset.

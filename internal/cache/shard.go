@@ -11,23 +11,63 @@ type name struct{ file, offset uint64 }
 // maxUses is where a block's use counter stops (S3-FIFO: two bits).
 const maxUses = 3
 
-// Block is one block in the cache. What is asked for at each hit comes first, so
-// that it lies in one line of the processor's cache.
+// Block is one block, in the cache or not. What is asked for at each hit comes first,
+// so that it lies in one line of the processor's cache.
 type Block[T any] struct {
+	// pins counts who holds the block; and out is set while no slot has it, for ever
+	// once it was evicted. Its memory is given back when it is out and nobody holds it.
+	pins    atomic.Int32
+	uses    atomic.Int32
+	claimed atomic.Bool
+	home    *shard[T]
 	// Data is what was put in. Nobody writes to it.
 	Data []byte
 	// Side is what the owner has beside it. Nobody writes to it.
 	Side T
 
-	uses    atomic.Int32
-	claimed atomic.Bool
-	home    *shard[T]
+	extent *extent // where Data is, nil if that is Go's own
 	// home.mu guards the rest.
 	main       bool
 	name       name
 	slot       *Slot[T]
 	cost       int64
 	prev, next *Block[T]
+}
+
+const out = 1 << 30
+
+// pin holds the block, if it is not out.
+func (b *Block[T]) pin() bool {
+	for {
+		n := b.pins.Load()
+		if n&out != 0 {
+			return false
+		}
+		if b.pins.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// Release says that who got the block from Slot.Get, or from a call of the cache, does
+// not look at it any more. A nil block is none.
+func (b *Block[T]) Release() {
+	if b != nil && b.pins.Add(-1) == out {
+		b.free()
+	}
+}
+
+// leave marks a block that no slot has any more.
+func (b *Block[T]) leave() {
+	if b.pins.Add(out) == out {
+		b.free()
+	}
+}
+
+func (b *Block[T]) free() {
+	if b.extent != nil {
+		b.home.memory.free(b.extent)
+	}
 }
 
 // used counts a hit. A lost use between two readers does no harm.
@@ -45,17 +85,19 @@ func (b *Block[T]) Claim() bool { return !b.claimed.Load() && b.claimed.CompareA
 // empty one. It belongs to one name for ever.
 type Slot[T any] struct{ p atomic.Pointer[Block[T]] }
 
-// Get returns the block, or nil when it is not here. It may be called at once with
-// everything else, and takes no lock.
+// Get returns the block, for the caller to release, or nil when it is not here. It may
+// be called at once with everything else, and takes no lock.
 func (s *Slot[T]) Get() *Block[T] {
 	b := s.p.Load()
-	if b != nil {
-		b.used()
+	if b == nil || !b.pin() {
+		return nil
 	}
+	b.used()
 	return b
 }
 
-// Peek is Get that counts no use.
+// Peek is Get that counts no use, and holds nothing: Data may be used for other
+// blocks, and is not to be looked at.
 func (s *Slot[T]) Peek() *Block[T] { return s.p.Load() }
 
 // queue is a list of blocks, oldest at the front, with its cost in bytes.
@@ -109,8 +151,9 @@ func (q *queue[T]) remove(e *Block[T]) {
 
 // shard is one part of the cache.
 type shard[T any] struct {
-	hits atomic.Uint64
-	_    [56]byte // readers of other shards do not wait for this line
+	hits   atomic.Uint64
+	memory *memory
+	_      [48]byte // readers of other shards do not wait for this line
 	// mu guards what stands below, but for the blocks' use counters. Slots of
 	// blocks that belong here are written under it.
 	mu     sync.Mutex
@@ -122,26 +165,56 @@ type shard[T any] struct {
 	ghosts ghosts
 }
 
+// newBlock makes room for the block first, so that what is evicted for it can be its
+// memory.
+func (s *shard[T]) newBlock(name name, n int) *Block[T] {
+	b := &Block[T]{home: s, name: name, cost: int64(n) + blockOverhead}
+	b.pins.Store(1 | out)
+	if n >= outsideMin {
+		b.cost = int64(units(n))*unit + blockOverhead
+		if s.makeRoom(b.cost) {
+			b.extent = s.memory.alloc(n)
+			b.Data = b.extent.bytes()[:n:n]
+			return b
+		}
+	}
+	b.Data = make([]byte, n)
+	return b
+}
+
+// makeRoom says whether a block of that cost may be kept, and evicts what would have
+// to go for it.
+func (s *shard[T]) makeRoom(cost int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cost > s.budget/2 {
+		return false
+	}
+	s.shrink(s.budget - cost)
+	return true
+}
+
 // put returns the block that is in the slot afterwards, or e when it is not kept.
 func (s *shard[T]) put(e *Block[T]) *Block[T] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.misses++
-	if old := e.slot.p.Load(); old != nil {
+	if old := e.slot.p.Load(); old != nil && old.pin() {
+		e.Release()
 		return old
 	}
 	if e.cost > s.budget/2 {
 		return e
 	}
 	s.blocks++
-	e.slot.p.Store(e)
+	e.enter()
 	if s.ghosts.take(e.name) {
 		e.main = true
 		s.main.push(e)
 	} else {
 		s.small.push(e)
 	}
-	s.shrink()
+	s.shrink(s.budget)
 	return e
 }
 
@@ -157,8 +230,10 @@ func (s *shard[T]) replace(old, e *Block[T]) *Block[T] {
 	defer s.mu.Unlock()
 	switch {
 	case old.slot.p.Load() != old: // it was evicted
+		old.Release()
 		return e
 	case e.cost > s.budget/2:
+		e.Release()
 		return old
 	}
 	e.uses.Store(old.uses.Load())
@@ -167,14 +242,22 @@ func (s *shard[T]) replace(old, e *Block[T]) *Block[T] {
 		q = &s.main
 	}
 	q.swap(old, e)
-	e.slot.p.Store(e)
-	s.shrink()
+	e.enter()
+	old.leave()
+	old.Release()
+	s.shrink(s.budget)
 	return e
 }
 
-// shrink evicts what is above the budget. mu is held.
-func (s *shard[T]) shrink() {
-	for s.small.bytes+s.main.bytes > s.budget {
+// enter puts the block in its slot. home.mu is held.
+func (b *Block[T]) enter() {
+	b.pins.Add(-out)
+	b.slot.p.Store(b)
+}
+
+// shrink evicts what is above a budget. mu is held.
+func (s *shard[T]) shrink(budget int64) {
+	for s.small.bytes+s.main.bytes > budget {
 		s.evictOne()
 	}
 }
@@ -183,7 +266,7 @@ func (s *shard[T]) resize(budget int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.budget = budget
-	s.shrink()
+	s.shrink(budget)
 	if s.blocks == 0 {
 		// Maps keep the room that they once needed: a cache that gave all its
 		// memory away must not hold on to that.
@@ -195,6 +278,7 @@ func (s *shard[T]) resize(budget int64) {
 // forget empties the slot of a block that is in no queue any more. mu is held.
 func (s *shard[T]) forget(e *Block[T]) {
 	e.slot.p.Store(nil)
+	e.leave()
 	s.blocks--
 }
 

@@ -3,8 +3,9 @@
 // needs few faults to be filled, and few entries of the processor's table of
 // pages. Under a hypervisor, each fault may cost as much as ten inserts.
 //
-// The memory is the heap's own. The garbage collector frees it when nothing
-// refers to any part of it, as it does with all else.
+// What Make returns is the heap's own. The garbage collector frees it when nothing
+// refers to any part of it, as it does with all else. What Map returns is outside of
+// the heap.
 package huge
 
 import "unsafe"

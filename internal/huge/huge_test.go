@@ -26,3 +26,28 @@ func TestMakeIsZeroAndWhole(t *testing.T) {
 	s[1<<18-1] = node{1, 2, 3}
 	require.Equal(t, node{}, s[0])
 }
+
+func TestMapIsZeroAndWhole(t *testing.T) {
+	for _, n := range []int{1, 4096, 5000, 1 << 20, 2 << 20, 4<<20 - 1, 9<<20 + 5} {
+		m := huge.Map(n)
+		b := m.Bytes()
+		require.Len(t, b, n)
+		for i := range b {
+			if b[i] != 0 {
+				t.Fatalf("%d: byte %d is %d", n, i, b[i])
+			}
+			b[i] = byte(i)
+		}
+		m.Discard(0, n)
+		m.Discard(n/2, n/2)
+		b[n-1] = 1
+		m.Free()
+		require.Empty(t, m.Bytes())
+		m.Free()
+	}
+	m := huge.Map(4096)
+	defer m.Free()
+	s := huge.Of[[3]uint64](&m)
+	require.Len(t, s, 170)
+	s[169][2] = 1
+}

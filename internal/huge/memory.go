@@ -1,0 +1,67 @@
+package huge
+
+import "unsafe"
+
+// Memory is zero bytes outside of the garbage collector's heap, which do not count
+// when it decides how far the heap may grow, and which it neither moves nor frees:
+// who has it calls Free, once, when nobody looks at it any more. Where that is not to
+// be had (another operating system, no address space), and under the race detector,
+// which does not look outside of the heap, it is of the heap. The zero value has no
+// bytes.
+//
+// One goroutine at a time calls its methods.
+type Memory struct {
+	b       []byte
+	outside bool
+}
+
+// Map returns n zero bytes. Where they are a megabyte or more they begin where a huge
+// page does, and are in such pages if the operating system has room and will.
+func Map(n int) Memory {
+	if !Checked {
+		if b := mapOutside(n); b != nil {
+			return Memory{b, true}
+		}
+	}
+	return Memory{b: Make[byte](n)}
+}
+
+// Bytes returns the bytes, which are good until Free.
+func (m *Memory) Bytes() []byte { return m.b }
+
+// Discard lets the operating system have the pages that lie wholly in [from, to)
+// bytes: what was there is lost, and zeros or old bytes are there in its place.
+func (m *Memory) Discard(from, to int) {
+	if m.outside {
+		discard(m.b[from:to])
+	} else {
+		Spoil(m.b[from:to])
+	}
+}
+
+// Free gives the memory back. Nobody may look at it any more.
+func (m *Memory) Free() {
+	if m.outside {
+		unmap(m.b)
+	} else {
+		Spoil(m.b)
+	}
+	*m = Memory{}
+}
+
+// Of shows memory as elements, which must not hold pointers, nor need to be aligned
+// to more than a page.
+func Of[T any](m *Memory) []T {
+	size := int(unsafe.Sizeof(*new(T)))
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(m.b))), len(m.b)/size)
+}
+
+// Spoil overwrites memory that was given back, under the race detector alone: who
+// still looks at it has a race, and reads what nobody wrote.
+func Spoil(b []byte) {
+	if Checked {
+		for i := range b {
+			b[i] = 0xdb
+		}
+	}
+}

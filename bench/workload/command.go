@@ -38,6 +38,7 @@ func childCommand() *cobra.Command {
 
 type runFlags struct {
 	engines, workloads, dir, out, profiles string
+	under                                  string
 	repetitions                            int
 	records                                int64
 	quick, asJSON, benchstat, list, keep   bool
@@ -75,6 +76,7 @@ they come, as JSON lines, from which forebay-bench report makes docs/benchmarks.
 	fl.StringVar(&f.out, "out", "", "add JSON lines to this file as results come")
 	fl.BoolVar(&f.resume, "resume", false, "leave out what --out has results of already")
 	fl.StringVar(&f.profiles, "profiles", "", "write a CPU profile of each counted part into this directory")
+	fl.StringVar(&f.under, "under", "", "run each cell's process by this command, such as 'flock FILE' or 'taskset -c 0,1'")
 	fl.BoolVar(&f.list, "list", false, "print engines and workloads, and run nothing")
 	return cmd
 }
@@ -121,7 +123,10 @@ func (f *runFlags) run(cmd *cobra.Command) (err error) {
 	err = Run(cmd.Context(), Config{
 		Engines: list, Cells: cells, Repetitions: f.repetitions, Scale: scale,
 		Done: done, Dir: dir, KeepLoads: f.keep, Profiles: f.profiles, Progress: cmd.ErrOrStderr(), Each: sink.Add,
-		Child: func(ctx context.Context) *exec.Cmd { return exec.CommandContext(ctx, self, childName) },
+		Child: func(ctx context.Context) *exec.Cmd {
+			args := append(strings.Fields(f.under), self, childName)
+			return exec.CommandContext(ctx, args[0], args[1:]...)
+		},
 	})
 	// What was measured before an interrupt is shown.
 	if closeErr := sink.Close(); err == nil {

@@ -11,7 +11,7 @@ var forebayLog = &library{
 	name: "forebay", module: "github.com/forebaydb/forebay",
 	unsynced: "level Buffered: survives nothing", buffered: true,
 	note: "package wal alone",
-	open: func(dir string, _ bool) (log, error) { return openForebay(dir, wal.Buffered) },
+	open: func(dir string, sync bool) (log, error) { return openForebay(dir, wal.Buffered, sync) },
 	load: loadForebay,
 	replay: func(dir string, each func([]byte) error) error {
 		// An open reads everything anyway: OnRecord sees it on the way.
@@ -28,7 +28,7 @@ var forebayWritten = &library{
 	name: "forebay", module: forebayLog.module,
 	unsynced: "level Written: survives a crash of the process",
 	note:     forebayLog.note,
-	open:     func(dir string, _ bool) (log, error) { return openForebay(dir, wal.Written) },
+	open:     func(dir string, sync bool) (log, error) { return openForebay(dir, wal.Written, sync) },
 }
 
 type forebayOpen struct {
@@ -36,8 +36,12 @@ type forebayOpen struct {
 	level wal.Level
 }
 
-func openForebay(dir string, level wal.Level) (log, error) {
-	l, err := wal.Open(dir, nil)
+func openForebay(dir string, level wal.Level, sync bool) (log, error) {
+	var o wal.Options
+	if !sync {
+		o.Policy = wal.SyncNever
+	}
+	l, err := wal.Open(dir, &o)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +56,8 @@ func (f *forebayOpen) durable(rec []byte) error {
 	_, err := f.l.Append(rec)
 	return err
 }
+
+func (f *forebayOpen) flush() error { return f.l.Commit(&wal.Request{Level: wal.Written}) }
 
 func (f *forebayOpen) close() error { return f.l.Close() }
 

@@ -13,6 +13,9 @@ type log interface {
 	append(rec []byte) error
 	// durable adds a record and returns when a power cut cannot take it.
 	durable(rec []byte) error
+	// flush returns when all that was appended is with the operating system. It
+	// comes last before close.
+	flush() error
 	close() error
 }
 
@@ -25,7 +28,8 @@ type library struct {
 	buffered bool
 	note     string
 
-	// open makes a log in dir, which is empty. sync false: it is for append alone.
+	// open makes a log in dir, which is empty. sync false: it is for append alone, and
+	// syncs nothing until it is closed, not even a file that is full.
 	open func(dir string, sync bool) (log, error)
 	// load writes n records, of which rec makes the i-th, as fast as the library
 	// can, and closes the log.

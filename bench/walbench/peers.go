@@ -27,9 +27,9 @@ var pebbleRecord = &library{
 	name: "pebble", module: "github.com/cockroachdb/pebble/v2",
 	unsynced: "survives nothing: records wait in memory of the process until a block of 32 KiB is full", buffered: true,
 	note: "record.LogWriter on one file, with WAL sync offsets, as the newest format has it",
-	open: func(dir string, _ bool) (log, error) { return openPebble(dir) },
+	open: func(dir string, sync bool) (log, error) { return openPebble(dir, sync) },
 	load: func(dir string, n int, rec func(i int) []byte) error {
-		l, err := openPebble(dir)
+		l, err := openPebble(dir, true)
 		if err != nil {
 			return err
 		}
@@ -74,12 +74,15 @@ type pebbleOpen struct {
 	queue chan struct{}
 }
 
-func openPebble(dir string) (*pebbleOpen, error) {
+func openPebble(dir string, sync bool) (*pebbleOpen, error) {
 	f, err := vfs.Default.Create(filepath.Join(dir, "log"), "")
 	if err != nil {
 		return nil, err
 	}
 	f = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{PreallocateSize: 64 << 20})
+	if !sync {
+		f = neverSynced{f}
+	}
 	p := &pebbleOpen{queue: make(chan struct{}, record.SyncConcurrency)}
 	p.w = record.NewLogWriter(f, 1, record.LogWriterConfig{
 		QueueSemChan: p.queue, WriteWALSyncOffsets: func() bool { return true },
@@ -111,7 +114,25 @@ func (p *pebbleOpen) durable(rec []byte) error {
 	return syncErr
 }
 
-func (p *pebbleOpen) close() error { return p.w.Close() }
+// flush closes the writer: it has no other way, and what waits for its goroutine has
+// no bound but the file's end.
+func (p *pebbleOpen) flush() error {
+	w := p.w
+	p.w = nil
+	return w.Close()
+}
+
+func (p *pebbleOpen) close() error {
+	if p.w == nil {
+		return nil
+	}
+	return p.flush()
+}
+
+// neverSynced is a file that the writer's Close does not sync.
+type neverSynced struct{ vfs.File }
+
+func (neverSynced) Sync() error { return nil }
 
 var tidwallWAL = &library{
 	name: "tidwall", module: "github.com/tidwall/wal",
@@ -171,6 +192,9 @@ func (n *numbered) durable(rec []byte) error {
 	n.index++
 	return n.write(n.index, rec)
 }
+
+// flush has nothing to do: none of these keeps what was written.
+func (n *numbered) flush() error { return nil }
 
 func (n *numbered) close() error { return n.end() }
 

@@ -155,6 +155,10 @@ func appends(s scale, lib *library, dir string, goroutines int, durable bool) (w
 		})
 	}
 	wg.Wait()
+	if !durable {
+		// Else a library would be the faster the more it leaves for later.
+		errs = append(errs, l.flush())
+	}
 	took := time.Since(start)
 	if err := errors.Join(append(errs, l.close())...); err != nil {
 		return r, err

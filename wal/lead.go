@@ -72,15 +72,18 @@ const maxRounds = 10
 // written: with so many Submit waits, too.
 const maxQueue = 4 * maxGroup
 
-// flushAt is the number of Buffered bytes that are collected before a write.
-const flushAt = 256 << 10
-
 // Commit appends the request's records and returns when they have reached its
 // level. On nil they are in the log. ErrUnknown means that they may be; any
 // other error that they are not.
 func (l *Log) Commit(r *Request) error {
 	if err := check(r); err != nil {
 		return err
+	}
+	if r.Level == Buffered && len(r.Records) == 1 {
+		if lsn, ok := l.quick(&r.Records[0]); ok {
+			r.First = lsn
+			return nil
+		}
 	}
 	if r.Level == Durable {
 		l.waiting.Add(1)
@@ -423,6 +426,9 @@ func (l *Log) append(reqs []*Request) error {
 			l.keepSum += r.Records[i].Keep
 		}
 	}
+	if level == Buffered {
+		l.endFrame()
+	}
 	l.stats.records.Add(int64(last + 1 - reqs[0].First))
 	l.assigned.Store(last)
 	l.stats.groups.Add(1)
@@ -443,7 +449,12 @@ const applyAside = 2 << 10
 // settle brings what is laid out to the given level and applies reqs.
 func (l *Log) settle(reqs []*Request, level Level, last LSN) error {
 	a := l.opts.Applier
-	if level == Buffered && l.b.Len() < flushAt || l.cur == nil {
+	if level == Buffered || l.cur == nil {
+		if l.cur != nil && l.b.Len() >= l.flushDue {
+			if err := l.handOff(); err != nil {
+				return err
+			}
+		}
 		if a != nil {
 			a.Apply(reqs, last)
 		}
@@ -517,14 +528,14 @@ func (l *Log) arm() {
 	} else {
 		l.timer.Reset(d)
 	}
-	l.armedAt = l.stats.groups.Load()
+	l.armedAt = l.stats.groups.Load() + l.quicks
 }
 
 // tick is what the leader does when the timer fired.
 func (l *Log) tick() error {
 	l.mu.Lock()
 	l.armed = false
-	idle := l.armedAt == l.stats.groups.Load()
+	idle := l.armedAt == l.stats.groups.Load()+l.quicks
 	l.mu.Unlock()
 	if l.Err() != nil || l.cur == nil {
 		return nil
@@ -544,8 +555,17 @@ func (l *Log) tick() error {
 }
 
 // Append appends one record durably and returns its LSN.
-func (l *Log) Append(rec []byte) (LSN, error) {
-	r := &Request{Records: []Record{{Data: rec}}}
+func (l *Log) Append(rec []byte) (LSN, error) { return l.AppendAt(Durable, rec) }
+
+// AppendAt appends one record, and returns its LSN when it has reached the level. A
+// Buffered one costs no memory of its own.
+func (l *Log) AppendAt(level Level, rec []byte) (LSN, error) {
+	if level == Buffered && len(rec) <= MaxRecordSize {
+		if lsn, ok := l.quick(&Record{Data: rec}); ok {
+			return lsn, nil
+		}
+	}
+	r := &Request{Records: []Record{{Data: rec}}, Level: level}
 	err := l.Commit(r)
 	return r.First, err
 }

@@ -18,7 +18,8 @@ import (
 //
 // One goroutine at a time is the leader: it alone assigns LSNs, writes and
 // syncs, or begins a sync aside, and owns the fields marked so. Who commits when
-// nobody leads becomes the leader; the others join the open group and wait.
+// nobody leads becomes the leader; the others join the open group and wait. While
+// nobody leads, who holds mu may do what a leader may (see quick).
 //
 // Lock order: leadership → fileMu → mu, histMu (which are leaves, never held
 // together). No lock but leadership is held during a sync of the log.
@@ -40,6 +41,8 @@ type Log struct {
 	armed   bool
 	armedAt int64 // groups when the timer was armed
 	syncDue bool  // it is armed for a sync by interval
+	quicks  int64 // records that were appended without a leader
+	calm    bool  // neither Applier nor policy ask for anything behind a Buffered record; it does not change
 
 	fail atomic.Pointer[poison]
 
@@ -48,18 +51,22 @@ type Log struct {
 	_       [56]byte
 
 	// owned by the leader
-	cur     *logFile // nil until the first commit after an open
-	behind  []*logFile
-	aside   *aside // nil: none is under way, or its result was taken
-	wanted  LSN    // through which somebody wants a sync behind that one
-	b       frame.Builder
-	next    LSN   // of the next record
-	pos     Floor // the last record that was laid out, and the file it lies in
-	epoch   uint64
-	marked  LSN // durable LSN of the last mark
-	entries []frame.IndexEntry
-	keepSum uint64
-	expect  int // requests that the next group is likely to have
+	cur    *logFile // nil until the first commit after an open
+	behind []*logFile
+	aside  *aside   // nil: none is under way, or its result was taken
+	wanted LSN      // through which somebody wants a sync behind that one
+	handed *handoff // nil: none is under way, or its result was taken
+	idle   []byte   // memory for b, when it is handed off
+	// flushDue is how many bytes are laid out before they are handed off.
+	flushDue int
+	b        frame.Builder
+	next     LSN   // of the next record
+	pos      Floor // the last record that was laid out, and the file it lies in
+	epoch    uint64
+	marked   LSN // durable LSN of the last mark
+	entries  []frame.IndexEntry
+	keepSum  uint64
+	expect   int // requests that the next group is likely to have
 	// syncTakes is how long a group's write and sync take, about.
 	syncTakes time.Duration
 
@@ -124,6 +131,8 @@ func Open(dir string, opts *Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{fsys: o.FS, dir: dir, opts: o, cat: o.Catalog}
+	l.flushDue = l.flushAt()
+	l.calm = o.Applier == nil && o.Policy.kind != policyBytes && o.Policy.kind != policyInterval
 	if o.OnSlowSync != nil {
 		l.slow = &slowWatch{limit: o.SlowSync, hook: o.OnSlowSync}
 		l.slowAside = &slowWatch{limit: o.SlowSync, hook: o.OnSlowSync}

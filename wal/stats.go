@@ -36,6 +36,9 @@ func (l *Log) Stats() Stats {
 	c := &l.stats
 	s := Stats{Records: c.records.Load(), Groups: c.groups.Load(), Writes: c.writes.Load(), Syncs: c.syncs.Load(), Bytes: c.bytes.Load(),
 		Zeroed: c.zeroed.Load(), SyncTime: time.Duration(c.syncTime.Load()), SlowSyncs: c.slowSyncs.Load(), ArchiveErrors: c.archiveErrors.Load()}
+	l.mu.Lock()
+	s.Records, s.Groups = s.Records+l.quicks, s.Groups+l.quicks
+	l.mu.Unlock()
 	l.histMu.Lock()
 	defer l.histMu.Unlock()
 	s.SpareBytes = l.unused.Load()

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/forebaydb/forebay/vfs"
-	"github.com/forebaydb/forebay/wal/frame"
 )
 
 // unsynced returns the number of bytes laid out or written and not synced.
 func (l *Log) unsynced() int64 {
 	n := int64(l.b.Len())
+	if l.handed != nil {
+		n += int64(len(l.handed.buf))
+	}
 	if l.cur != nil {
 		n += l.cur.unsynced
 	}
@@ -31,6 +33,9 @@ func (l *Log) writeOut(sync bool) error {
 		return nil
 	}
 	var start time.Time
+	if err := l.takeHandoff(); err != nil {
+		return err
+	}
 	if sync {
 		if err := l.takeAside(); err != nil {
 			return err
@@ -54,13 +59,8 @@ func (l *Log) writeOut(sync bool) error {
 		if err != nil {
 			return fmt.Errorf("write %s: %w", l.cur.path, err)
 		}
-		l.stats.writes.Add(1)
-		l.stats.bytes.Add(int64(len(buf)))
-		for _, e := range l.b.Frames() {
-			if n := len(l.entries); n == 0 || e.Offset-l.entries[n-1].Offset >= frame.IndexSpacing {
-				l.entries = append(l.entries, e)
-			}
-		}
+		l.wrote(int64(len(buf)))
+		l.noteFrames()
 		if through {
 			l.cur.synced(int64(len(buf)))
 		} else {
@@ -68,9 +68,12 @@ func (l *Log) writeOut(sync bool) error {
 		}
 		l.b.Advance()
 		l.written.Store(l.next - 1)
+		l.flushDue = l.flushAt()
 	}
 	if !sync {
-		l.startWriteback()
+		if from, n := l.writeback(); n > 0 {
+			vfs.StartWriteback(l.cur.f, from, n)
+		}
 		return nil
 	}
 	left := len(l.behind) > 0
@@ -100,13 +103,15 @@ func (l *Log) writeOut(sync bool) error {
 // that the sync at the end of the file finds little to do. A window is left by then.
 const startSize = windowSize
 
-// startWriteback has the disk begin with what lies behind.
-func (l *Log) startWriteback() {
+// writeback returns which part of the current file the disk is to begin with: what
+// lies behind, and was not returned before. No bytes: none.
+func (l *Log) writeback() (from, n int64) {
 	f, end := l.cur, l.b.Offset()&^(startSize-1)
-	if end > f.started && l.opts.Policy.kind != policyNever {
-		vfs.StartWriteback(f.f, f.started, end-f.started)
-		f.started = end
+	if end <= f.started || l.opts.Policy.kind == policyNever {
+		return 0, 0
 	}
+	from, f.started = f.started, end
+	return from, end - from
 }
 
 // synced counts a sync of n bytes.

@@ -49,7 +49,8 @@ func openForebay(dir string, level wal.Level, sync bool) (log, error) {
 }
 
 func (f *forebayOpen) append(rec []byte) error {
-	return f.l.Commit(&wal.Request{Records: []wal.Record{{Data: rec}}, Level: f.level})
+	_, err := f.l.AppendAt(f.level, rec)
+	return err
 }
 
 func (f *forebayOpen) durable(rec []byte) error {

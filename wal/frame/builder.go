@@ -30,6 +30,10 @@ type Builder struct {
 	scratch []byte
 }
 
+// MostKept is how many bytes of memory are kept for what is built next: not those of
+// one huge record.
+const MostKept = 8 << 20
+
 // Reset points the builder at offset off of a file, behind a frame with the
 // closing hash prev. Memory is kept for reuse.
 func (b *Builder) Reset(h *FileHeader, codec Codec, off int64, prev uint64) {
@@ -42,6 +46,14 @@ func (b *Builder) Reset(h *FileHeader, codec Codec, off int64, prev uint64) {
 // Len returns the length in bytes of what is built so far, the open frame
 // included.
 func (b *Builder) Len() int { return len(b.buf) }
+
+// Open returns the length in bytes of the open frame, and 0 when there is none.
+func (b *Builder) Open() int {
+	if !b.open {
+		return 0
+	}
+	return len(b.buf) - b.start
+}
 
 // Empty says that nothing is built.
 func (b *Builder) Empty() bool { return len(b.buf) == 0 }
@@ -181,9 +193,19 @@ func (b *Builder) Advance() {
 	b.off += int64(len(b.buf))
 	b.buf = b.buf[:0]
 	b.frames = b.frames[:0]
-	if cap(b.buf) > 8<<20 { // do not hold the memory of one huge record
+	if cap(b.buf) > MostKept {
 		b.buf = nil
 	}
+}
+
+// Detach ends the group and returns its bytes, as Bytes does. They stay valid: what
+// follows is built in other memory, that of an earlier Detach, which may be nil.
+func (b *Builder) Detach(memory []byte) []byte {
+	out := b.Bytes()
+	b.off += int64(len(out))
+	b.buf = memory[:0]
+	b.frames = b.frames[:0]
+	return out
 }
 
 // grow makes room for n more bytes. The memory keeps its alignment, which

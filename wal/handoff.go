@@ -36,8 +36,8 @@ const (
 // that ends a frame hashes all of it.
 const bufferedFrame = 32 << 10
 
-// endFrame ends a frame of Buffered records that is long enough. Compression wants
-// longer ones.
+// endFrame ends a frame of Buffered records that is long enough. A record follows: the
+// last frame of a group is ended with it. Compression wants longer ones.
 func (l *Log) endFrame() {
 	if l.b.Open() >= bufferedFrame && l.opts.Compression == NoCompression {
 		l.b.CloseFrame(false)
@@ -132,9 +132,9 @@ func (l *Log) quick(r *Record) (LSN, bool) {
 		return 0, false
 	}
 	lsn := l.next
+	l.endFrame()
 	l.b.Record(lsn, r.Keep, r.Data, l.durable.Load(), 0)
 	l.keepSum += r.Keep
-	l.endFrame()
 	l.next++
 	l.quicks++
 	l.expect = 1

@@ -298,3 +298,23 @@ func TestQuickIsFree(t *testing.T) {
 	}))
 	require.NoError(t, l.Close())
 }
+
+// TestFrameOfBufferedRecordsEnds: where one has its length, its group still ends at the
+// alignment of the file.
+func TestFrameOfBufferedRecordsEnds(t *testing.T) {
+	for _, level := range []wal.Level{wal.Written, wal.Durable} {
+		o := testOptions(vfs.NewMem())
+		o.FirstFileSize, o.FileSize = 1<<20, 1<<20
+		o.Align, o.Mechanism = 4096, wal.DirectDSync
+		l, _ := openAll(t, o)
+		put(t, l, wal.Durable, "1")
+		put(t, l, wal.Buffered, strings.Repeat("x", 40<<10))
+		require.NoError(t, l.Commit(&wal.Request{Level: level}))
+		put(t, l, wal.Durable, "3")
+		_, err := l.AppendAt(wal.Buffered, make([]byte, 40<<10))
+		require.NoError(t, err)
+		require.NoError(t, l.Sync(context.Background()))
+		put(t, l, wal.Durable, "5")
+		require.NoError(t, l.Close())
+	}
+}

@@ -420,14 +420,14 @@ func (l *Log) append(reqs []*Request) error {
 		a.Assign(reqs)
 	}
 	durable := l.durable.Load()
+	if level == Buffered && last >= reqs[0].First { // and only here: frame.GroupSize counts on longer ones
+		l.endFrame()
+	}
 	for _, r := range reqs {
 		for i := range r.Records {
 			l.b.Record(r.First+LSN(i), r.Records[i].Keep, r.Records[i].Data, durable, 0)
 			l.keepSum += r.Records[i].Keep
 		}
-	}
-	if level == Buffered {
-		l.endFrame()
 	}
 	l.stats.records.Add(int64(last + 1 - reqs[0].First))
 	l.assigned.Store(last)

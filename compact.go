@@ -203,7 +203,7 @@ func (c *compactor) failed(db *DB) time.Duration {
 // With rest it makes way for the foreground.
 func (db *DB) compactOne(ctx context.Context, p *compaction.Plan, rest bool) error {
 	start := time.Now()
-	cfg := &compaction.Config{Files: db.files(), Pace: db.pace(p, rest)}
+	cfg := &compaction.Config{Files: db.files(), Pace: db.pace(p, rest), Quiet: db.quiet()}
 	cfg.Snapshots, cfg.Above = db.readers.keep(db.pipe.Visible)
 	// Nobody but this plan takes its inputs away: they stay open in every view.
 	v := db.view.Load()
@@ -320,6 +320,30 @@ func (db *DB) pace(p *compaction.Plan, rest bool) func(context.Context, int64) e
 		}
 		last = time.Now()
 		return nil
+	}
+}
+
+const (
+	// quietFor is the time over which readers are looked at, and quietReads how many
+	// blocks they may ask of the files in it and still count as none.
+	quietFor   = 100 * time.Millisecond
+	quietReads = 8
+)
+
+// quiet returns what says whether nearly nobody reads but from memory and from the
+// block cache. One goroutine asks it.
+func (db *DB) quiet() func() bool {
+	var last time.Time
+	var misses uint64
+	quiet := false
+	return func() bool {
+		if now := time.Now(); now.Sub(last) >= quietFor {
+			before := misses
+			misses = db.cache.Stats().Misses
+			quiet = !last.IsZero() && misses-before <= quietReads*uint64(now.Sub(last)/quietFor)
+			last = now
+		}
+		return quiet
 	}
 }
 

@@ -25,6 +25,9 @@ type Config struct {
 	// done since the last call; it may sleep, and its error ends the
 	// compaction. It may be nil.
 	Pace func(ctx context.Context, done int64) error
+	// Quiet says whether nobody else reads what is merged, so that the system need
+	// not keep it in memory once it is. It may be nil: somebody does.
+	Quiet func() bool
 }
 
 // Result is what a compaction made. Nothing of it counts before its edit is
@@ -220,7 +223,7 @@ func (m *merging) sources() (out []merge.Source, dels *rangedel.Set, err error) 
 		run := m.inputs[i:j]
 		src := merge.Source{Iter: merge.Concat(len(run),
 			func(k int) (lo, hi []byte) { return run[k].Lo, run[k].Hi },
-			func(k int) base.Iterator { return m.readers[run[k].Number].NewScanIter() })}
+			func(k int) base.Iterator { return m.readers[run[k].Number].NewLastIter(m.cfg.Quiet) })}
 		own := make([]*rangedel.Set, 0, len(run))
 		for k := range run {
 			r := m.readers[run[k].Number]

@@ -1,5 +1,10 @@
 package segment
 
+import (
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/vfs"
+)
+
 // scanRead is the least that a scan reads at once, in bytes, but for the rest of
 // the data.
 const scanRead = 256 << 10
@@ -10,6 +15,33 @@ type ahead struct {
 	from, until int
 	off         uint64
 	b           []byte
+	// quiet, if not nil, says whether what was read may be let go, because nobody
+	// else will want it. gone is up to where it was.
+	quiet func() bool
+	gone  uint64
+}
+
+// letGoSize is how much a scan reads before it lets it go.
+const letGoSize = 4 << 20
+
+// NewLastIter is NewScanIter for who reads what will then be removed. Of what it has
+// read the system keeps no copy in memory, as long as quiet says so: its memory is
+// there for what is written in its place.
+func (r *Reader) NewLastIter(quiet func() bool) base.Iterator {
+	return &iter{r: r, block: -1, scans: true, ahead: ahead{quiet: quiet}}
+}
+
+// letGo lets go what was read before off.
+func (a *ahead) letGo(r *Reader, off uint64) {
+	if a.quiet == nil || off < a.gone+letGoSize {
+		return
+	}
+	if a.quiet() {
+		// What the system keeps in one piece with what is still to come stays.
+		from := a.gone - min(a.gone, letGoSize)
+		vfs.LetGo(r.f, int64(from), int64(off-from))
+	}
+	a.gone = off
 }
 
 // block returns data block i as it is in the file; back says that the blocks
@@ -41,6 +73,9 @@ func (a *ahead) read(r *Reader, x *index, i int, back bool, s *scratch) error {
 		off = min(off, at)
 		size += n
 	}
+	if !back {
+		a.letGo(r, off)
+	}
 	s.disk = grow(s.disk, int(size))
 	a.from, a.until, a.off, a.b = from, until, off, s.disk
 	err := r.readAt(a.b, off)
@@ -51,7 +86,7 @@ func (a *ahead) read(r *Reader, x *index, i int, back bool, s *scratch) error {
 		err = r.readAt(a.b, at)
 	}
 	if err != nil {
-		*a = ahead{}
+		*a = ahead{quiet: a.quiet, gone: a.gone}
 	}
 	return err
 }

@@ -84,3 +84,6 @@ func (f *outageFile) Map(off, n int64) (vfs.Mapping, error) { return vfs.Map(f.F
 
 // StartWriteback is for vfs.StartWriteback.
 func (f *outageFile) StartWriteback(off, n int64) { vfs.StartWriteback(f.File, off, n) }
+
+// LetGo is for vfs.LetGo.
+func (f *outageFile) LetGo(off, n int64) { vfs.LetGo(f.File, off, n) }

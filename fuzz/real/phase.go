@@ -128,6 +128,9 @@ func (f *phasedLog) Map(off, n int64) (vfs.Mapping, error) { return vfs.Map(f.Fi
 // StartWriteback is for vfs.StartWriteback.
 func (f *phasedLog) StartWriteback(off, n int64) { vfs.StartWriteback(f.File, off, n) }
 
+// LetGo is for vfs.LetGo.
+func (f *phasedLog) LetGo(off, n int64) { vfs.LetGo(f.File, off, n) }
+
 // segmentPhase tells for whom the caller makes a segment.
 func segmentPhase() phase {
 	var pcs [32]uintptr

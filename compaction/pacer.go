@@ -49,9 +49,9 @@ type PacerOptions struct {
 	// 3. Writers are to be slowed so that the last is never full.
 	Memtables int
 	// Level0 is how many memtables' worth in level 0, and above the levels'
-	// sizes, is aimed at under load; default 16.
+	// sizes, is aimed at under load; default 24.
 	Level0 int
-	// Free is the share of Level0 up to which nobody waits for it; default 0.25.
+	// Free is the share of Level0 up to which nobody waits for it; default 0.5.
 	Free float64
 	// Floor is the least factor; default 0.3.
 	Floor float64
@@ -70,10 +70,10 @@ func (o PacerOptions) withDefaults() PacerOptions {
 		o.Memtables = 3
 	}
 	if o.Level0 <= 0 {
-		o.Level0 = 16
+		o.Level0 = 24
 	}
 	if o.Free <= 0 || o.Free >= 1 {
-		o.Free = 0.25
+		o.Free = 0.5
 	}
 	if o.Floor <= 0 || o.Floor > 1 {
 		o.Floor = 0.3
@@ -113,6 +113,9 @@ const (
 	slack = 2 * time.Millisecond
 	// longest bounds what can be reserved ahead, and so a sleep.
 	longest = 10 * time.Second
+	// hard is the share of PacerOptions.Level0 from which on compactions work as hard
+	// as they can: before anybody waits for them.
+	hard = 1.0 / 3
 	// slice is how long Wait sleeps before it looks whether it still has to.
 	slice = 50 * time.Millisecond
 )
@@ -247,7 +250,7 @@ func (p *Pacer) End(now time.Time) {
 func (p *Pacer) Rest(worked time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	share := min(1, p.o.Idle+(1-p.o.Idle)*p.settled()/(0.5*float64(p.o.Level0)))
+	share := min(1, p.o.Idle+(1-p.o.Idle)*p.settled()/(hard*float64(p.o.Level0)))
 	rest := time.Duration(float64(worked) * (1 - share) / share)
 	p.drain.last = p.drain.last.Add(rest)
 	return rest

@@ -2,8 +2,8 @@
 // start of replay forward.
 //
 // The order: the log is synced through the table's highest LSN; the segment is
-// written and synced; its directory is synced; one manifest edit lists the
-// segment and moves the replay start. A crash before the edit leaves a file
+// written and synced, of a large table meanwhile; its directory is synced; one
+// manifest edit, behind all syncs, lists the segment and moves the replay start. A crash before the edit leaves a file
 // that nothing names, which the next open removes.
 //
 // What no reader can see is not settled: versions that newer ones or range
@@ -14,6 +14,7 @@ package checkpoint
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/forebaydb/forebay/compaction"
 	"github.com/forebaydb/forebay/internal/base"
@@ -63,13 +64,20 @@ func Settle(ctx context.Context, cfg *Config, table Table, high base.LSN) (*segm
 	if err := cfg.Manifest.Err(); err != nil {
 		return nil, none, fmt.Errorf("checkpoint: %w", err)
 	}
-	if err := cfg.Sync(ctx, high); err != nil {
-		return nil, none, fmt.Errorf("checkpoint: sync the log through %d: %w", high, err)
+	synced := syncing(ctx, cfg, high, table.Bytes() >= syncBeside)
+	if table.Bytes() < syncBeside {
+		if err := synced(); err != nil {
+			return nil, none, err
+		}
 	}
 	out := compaction.NewOutput(compaction.Files{
 		FS: cfg.FS, Dir: cfg.Dir, Store: cfg.Manifest.StoreID(), Next: cfg.Manifest.NextSegment, Writer: cfg.Writer, Reader: cfg.Reader,
 	}, 0)
 	segs, readers, err := settle(ctx, cfg, table, out)
+	if serr := synced(); serr != nil {
+		out.Abort()
+		return nil, none, serr
+	}
 	if err != nil {
 		return nil, none, fmt.Errorf("checkpoint: %w", err)
 	}
@@ -88,6 +96,25 @@ func Settle(ctx context.Context, cfg *Config, table Table, high base.LSN) (*segm
 		return nil, none, nil
 	}
 	return readers[0], segs[0], nil
+}
+
+// syncBeside is how large a table is that is written while the log is synced: both
+// take long. What counts is that both are durable before the edit is.
+const syncBeside = 1 << 20
+
+// syncing syncs the log through an LSN, with beside in a goroutine of its own, and
+// returns what waits for it, as often as it is called.
+func syncing(ctx context.Context, cfg *Config, high base.LSN, beside bool) func() error {
+	wait := sync.OnceValue(func() error {
+		if err := cfg.Sync(ctx, high); err != nil {
+			return fmt.Errorf("checkpoint: sync the log through %d: %w", high, err)
+		}
+		return nil
+	})
+	if beside {
+		go func() { _ = wait() }() // who waits has the error
+	}
+	return wait
 }
 
 // settle makes the segment, or none, and opens it: what cannot be opened must

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -74,6 +75,56 @@ func TestSettleNothingWhenTheLogIsPoisoned(t *testing.T) {
 	require.ErrorIs(t, err, poisoned)
 	require.Equal(t, base.LSN(1), cfg.Manifest.State().ReplayStart)
 	requireNoSegments(t, mem)
+}
+
+// large is a table that is written while the log is synced.
+func large(t *testing.T) *memtable.Table {
+	t.Helper()
+	table := memtable.New(0)
+	for i := 1; table.Bytes() < syncBeside; i++ {
+		require.NoError(t, table.Add(base.LSN(i), base.KindPut, fmt.Appendf(nil, "key %d", i), make([]byte, 1000)))
+	}
+	return table
+}
+
+// TestALargeTableIsWrittenBesideTheSync: nothing is listed before the log is synced,
+// though the segment is there by then; and nothing stays where the sync fails.
+func TestALargeTableIsWrittenBesideTheSync(t *testing.T) {
+	mem := vfs.NewMem()
+	cfg := setUp(t, mem)
+	table := large(t)
+	failed := errors.New("failed")
+	written := func() bool {
+		names, err := mem.List("db")
+		require.NoError(t, err)
+		for _, n := range names {
+			if _, ok := segment.ParseFileName(n); ok {
+				return true
+			}
+		}
+		return false
+	}
+	var result error
+	cfg.Sync = func(context.Context, base.LSN) error {
+		for !written() {
+			runtime.Gosched()
+		}
+		if len(cfg.Manifest.State().Segments) > 0 || cfg.Manifest.State().ReplayStart != 1 {
+			return errors.New("listed before the log is synced")
+		}
+		return result
+	}
+	result = failed
+	_, _, err := Settle(context.Background(), cfg, table, table.MaxLSN())
+	require.ErrorIs(t, err, failed)
+	require.Equal(t, base.LSN(1), cfg.Manifest.State().ReplayStart)
+	requireNoSegments(t, mem)
+
+	result = nil
+	r, _, err := Settle(context.Background(), cfg, table, table.MaxLSN())
+	require.NoError(t, err)
+	require.Equal(t, table.MaxLSN()+1, cfg.Manifest.State().ReplayStart)
+	require.NoError(t, r.Close())
 }
 
 func requireNoSegments(t *testing.T, fs vfs.FS) {

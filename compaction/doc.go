@@ -10,7 +10,8 @@
 // level, the lowest that is not more than six times as large as what level 0
 // brings at a time; a small store has no other level than the last. (A level in
 // between costs about 1 + 10/2 writes of everything. With six times as much a
-// direct merge costs no more.)
+// direct merge costs no more.) It waits there until it brings half of what it is
+// merged with, or has twelve segments.
 //
 // Before anything is merged, what costs nothing is done: segments that a range
 // delete hides as a whole are dropped unread, and segments of level 0 that

@@ -112,7 +112,7 @@ func (a *arena) chunk(n int) []byte {
 		return make([]byte, n)
 	}
 	if len(a.block) == 0 {
-		a.block = room[byte](&a.memory, max(a.blocks, chunkMax))
+		a.block = room[byte](&a.memory, a.memory.blocks(chunkMax, max(a.blocks, chunkMax)))
 	}
 	c := a.block[:n:n]
 	a.block = a.block[n:]

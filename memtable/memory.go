@@ -8,9 +8,18 @@ import (
 	"github.com/forebaydb/forebay/internal/huge"
 )
 
-// outsideMin is from how many bytes on memory is taken outside of Go's heap: a table
-// of a few keys has all of its own there.
-const outsideMin = 1 << 20
+const (
+	// outsideFirst is for how many bytes at once memory is first taken outside of Go's
+	// heap: a table of a few keys has all of its own there. From then on all that
+	// takes outsideMin is.
+	outsideFirst = 512 << 10
+	outsideMin   = 64 << 10
+	// pieceMax is how much is taken at a time. Smaller tables take less: a huge page
+	// is taken as a whole.
+	pieceMax = 8 << 20
+	// align is that of what is cut from a piece: a line of the processor's cache.
+	align = 64
+)
 
 // memory is where the large pieces of a table come from. Versions that wait to be
 // settled are most of what a store under load has in memory; in Go's heap each byte
@@ -22,24 +31,57 @@ type memory struct {
 	refs    atomic.Int32
 }
 
-type outside struct{ pieces []huge.Memory }
+type outside struct {
+	pieces []huge.Memory
+	// left is what of the last piece is not used, and before of the one before it.
+	left, before []byte
+}
 
 func (o *outside) free() {
 	for i := range o.pieces {
 		o.pieces[i].Free()
 	}
-	o.pieces = nil
+	*o = outside{}
+}
+
+// cut returns n zero bytes. What is cut lies side by side, whatever it is for, so that
+// huge pages are filled.
+func (o *outside) cut(n int) []byte {
+	whole := (n + align - 1) &^ (align - 1)
+	for _, from := range []*[]byte{&o.before, &o.left} {
+		if b := *from; whole <= len(b) {
+			*from = b[whole:]
+			return b[:n:n]
+		}
+	}
+	size := pieceMax
+	if len(o.pieces) == 0 {
+		size /= 4
+	}
+	p := huge.Map(max(size, whole))
+	o.pieces = append(o.pieces, p)
+	b := p.Bytes()
+	o.before, o.left = o.left, b[whole:]
+	return b[:n:n]
 }
 
 // room returns n zero elements, which hold no pointers.
 func room[T any](m *memory, n int) []T {
 	bytes := n * int(unsafe.Sizeof(*new(T)))
-	if m.outside == nil || bytes < outsideMin {
+	if o := m.outside; o == nil || bytes < outsideMin || bytes < outsideFirst && len(o.pieces) == 0 {
 		return huge.Make[T](n)
 	}
-	p := huge.Map(bytes)
-	m.outside.pieces = append(m.outside.pieces, p)
-	return huge.Of[T](&p)
+	b := m.outside.cut(bytes)
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n)
+}
+
+// blocks returns how many elements are taken at a time where next are wanted now and
+// up to most soon: of Go's heap that many, so that huge pages are filled.
+func (m *memory) blocks(next, most int) int {
+	if m.outside != nil {
+		return next
+	}
+	return most
 }
 
 // NewShared is New of a table whose memory is mostly outside of Go's heap: it is

@@ -161,7 +161,7 @@ func (s *slab[T]) grow(m *memory, p *[][]T) *[][]T {
 		next = slabMax
 	}
 	if len(s.block) == 0 {
-		s.block = room[T](m, min(max(s.total, slabMin)&^(next-1), slabBlock*slabMax))
+		s.block = room[T](m, m.blocks(next, min(max(s.total, slabMin)&^(next-1), slabBlock*slabMax)))
 	}
 	// As in the arena, readers do not reach the new element.
 	slices = append(slices, s.block[:next:next])

@@ -1,7 +1,5 @@
 package huge
 
-import "unsafe"
-
 // Memory is zero bytes outside of the garbage collector's heap, which do not count
 // when it decides how far the heap may grow, and which it neither moves nor frees:
 // who has it calls Free, once, when nobody looks at it any more. Where that is not to
@@ -47,13 +45,6 @@ func (m *Memory) Free() {
 		Spoil(m.b)
 	}
 	*m = Memory{}
-}
-
-// Of shows memory as elements, which must not hold pointers, nor need to be aligned
-// to more than a page.
-func Of[T any](m *Memory) []T {
-	size := int(unsafe.Sizeof(*new(T)))
-	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(m.b))), len(m.b)/size)
 }
 
 // Spoil overwrites memory that was given back, under the race detector alone: who

@@ -190,6 +190,9 @@ func (m *memory) alloc(n int) *extent {
 // grow returns a new region as one extent that no bin has. mu is held.
 func (m *memory) grow(n int) *extent {
 	size := min(max(m.limit, regionMin), regionMax)
+	if huge.Checked { // it is of the heap, and zeroed each time
+		size = regionMin
+	}
 	n = max(n, units(int(size)))
 	p := huge.Map(n * unit)
 	r := &region{i: len(m.taken.list), b: p.Bytes(), at: make([]*extent, n)}

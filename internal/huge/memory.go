@@ -32,8 +32,6 @@ func (m *Memory) Bytes() []byte { return m.b }
 func (m *Memory) Discard(from, to int) {
 	if m.outside {
 		discard(m.b[from:to])
-	} else {
-		Spoil(m.b[from:to])
 	}
 }
 
@@ -41,18 +39,18 @@ func (m *Memory) Discard(from, to int) {
 func (m *Memory) Free() {
 	if m.outside {
 		unmap(m.b)
-	} else {
-		Spoil(m.b)
 	}
 	*m = Memory{}
 }
 
-// Spoil overwrites memory that was given back, under the race detector alone: who
-// still looks at it has a race, and reads what nobody wrote.
+// Spoil overwrites bytes that nobody may look at any more, before their memory is given
+// back or used again, under the race detector alone: who still looks at them has a
+// race, and reads what nobody wrote.
 func Spoil(b []byte) {
-	if Checked {
-		for i := range b {
-			b[i] = 0xdb
+	if Checked && len(b) > 0 {
+		b[0] = 0xdb
+		for n := 1; n < len(b); n *= 2 {
+			copy(b[n:], b[:n])
 		}
 	}
 }

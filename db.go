@@ -112,6 +112,7 @@ func Open(dir string, opts *Options) (*DB, error) {
 	}
 	db.opening.Store(true)
 	if err := db.recover(); err != nil {
+		db.view.Load().release() // nobody has looked at it
 		db.unlock()
 		db.events.end()
 		return nil, fmt.Errorf("forebay: open %s: %w", db.dir, err)
@@ -179,6 +180,9 @@ func (db *DB) recover() error {
 	}
 	store, err := open(db.cfg)
 	if err != nil {
+		if replay.load != nil {
+			replay.load.Drop()
+		}
 		return err
 	}
 	db.man, db.log, db.rep = store.Manifest, store.Log, store.Report

@@ -2,6 +2,7 @@ package forebay
 
 import (
 	"bytes"
+	"runtime"
 
 	"github.com/forebaydb/forebay/internal/base"
 )
@@ -17,7 +18,9 @@ type IterOptions struct {
 // Iterator walks the keys of one keyspace, as they are when it is made, in
 // either direction. It begins nowhere: First, Last, SeekGE or SeekLT place it.
 // One goroutine at a time uses it. It must be closed; until then it keeps files
-// of the store, and memory.
+// of the store, and memory. One that is forgotten is closed, and reported, when the
+// garbage collector finds it: Key and Value that it has returned are gone then, and to
+// look at them may end the process.
 type Iterator struct {
 	l      *lease // nil: it was not opened, or is closed
 	c      *cursor
@@ -123,6 +126,7 @@ func (it *Iterator) SeekLT(key []byte) bool {
 func (it *Iterator) Next() bool {
 	// Most moves are these, within a run.
 	if c := it.c; c != nil && c.seen == nil && !c.db.shut.Load() && c.Step(false) {
+		runtime.KeepAlive(it)
 		return true
 	}
 	if !it.Valid() || !it.ready() {
@@ -134,6 +138,7 @@ func (it *Iterator) Next() bool {
 // Prev moves to the key before.
 func (it *Iterator) Prev() bool {
 	if c := it.c; c != nil && c.seen == nil && !c.db.shut.Load() && c.Step(true) {
+		runtime.KeepAlive(it)
 		return true
 	}
 	if !it.Valid() || !it.ready() {
@@ -180,6 +185,8 @@ func (it *Iterator) backward(ok bool) bool {
 }
 
 func (it *Iterator) end(ok bool) bool {
+	// One that nobody will ask again is not found to be forgotten while it moves.
+	defer runtime.KeepAlive(it)
 	if !ok {
 		it.err = it.c.db.seen(it.c.Err())
 	}

@@ -66,9 +66,11 @@ func (p *replayer) loaded() error {
 	if p.load == nil {
 		return nil
 	}
-	t, err := p.load.Table()
+	load := p.load
+	t, err := load.Table()
 	p.load = nil
 	if err != nil {
+		load.Drop()
 		e := &CorruptionError{File: p.db.cfg.LogDir, Offset: -1, Reason: "a log record verifies and is no batch", Err: err}
 		if dup := new(memtable.DuplicateError); errors.As(err, &dup) {
 			e.Reason = fmt.Sprintf("log record %d verifies and is no batch", dup.LSN)

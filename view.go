@@ -160,13 +160,18 @@ func (v *view) retain() {
 	}
 }
 
-// drop lets go of the memtables and segments of a view that nobody looks at any more.
-func (db *DB) drop(v *view) {
-	v.dropIdle()
+// release is the reverse of retain.
+func (v *view) release() {
 	v.active.Release()
 	for _, f := range v.frozen {
 		f.table.Release()
 	}
+}
+
+// drop lets go of the memtables and segments of a view that nobody looks at any more.
+func (db *DB) drop(v *view) {
+	v.dropIdle()
+	v.release()
 	var last []*segmentFile
 	v.tables(func(t *table) {
 		if t.file.refs.Add(-1) == 0 {

@@ -86,6 +86,9 @@ func (l *Loader) AddRangeDelete(lsn base.LSN, lo, hi []byte) error {
 	return l.t.AddRangeDelete(lsn, lo, hi)
 }
 
+// Drop gives the memory back. The loader is not to be used any more.
+func (l *Loader) Drop() { l.t.Release() }
+
 // Bytes returns how much memory the loader has taken, and will take to make the
 // table.
 func (l *Loader) Bytes() int64 {

@@ -9,7 +9,8 @@ import (
 
 // handoff is a write of what Buffered records have filled, by a goroutine, while the
 // leader fills other memory. There is one at a time, and no other write to the log
-// runs meanwhile: whoever writes or syncs takes its result first.
+// runs meanwhile: whoever writes takes its result first, and so does whoever syncs what
+// it has written. A sync aside may run beside it, and counts nothing of it.
 //
 // Until then nothing counts as written, or as unsynced of its file. The goroutine
 // changes nothing of the log but, where it fails, that it is poisoned.

@@ -318,3 +318,48 @@ func TestFrameOfBufferedRecordsEnds(t *testing.T) {
 		require.NoError(t, l.Close())
 	}
 }
+
+// TestRegressHoleBehindAFailedHandoff: a hand-off fails while a sync aside is under way
+// and a second Sync waits behind it. A Written commit takes the failure. When the aside
+// ended, what was laid out behind the hole was written and synced, and counted as
+// durable.
+func TestRegressHoleBehindAFailedHandoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := vfs.NewMem()
+		in := vfs.NewInjector(mem)
+		l, _ := openAll(t, handoffOptions(in))
+		put(t, l, wal.Durable, "1")
+		syncGate, write := hang(in), vfs.NewGate()
+		for range 5 {
+			put(t, l, wal.Buffered, eight)
+		}
+		go l.Sync(context.Background()) // aside
+		synctest.Wait()
+		before := l.LastLSN()
+		in.Add(vfs.Rule{Call: vfs.CallWrite, Name: "*.log", K: 1, Gate: write, Err: syscall.EIO})
+		put(t, l, wal.Buffered, eight)
+		put(t, l, wal.Buffered, eight)
+		<-write.Arrived() // handed off
+		second := make(chan error, 1)
+		go func() { second <- l.Sync(context.Background()) }() // wanted
+		synctest.Wait()
+		put(t, l, wal.Buffered, "behind the hole")
+		done := make(chan error, 1)
+		go func() { _, err := l.AppendAt(wal.Written, []byte("last")); done <- err }()
+		synctest.Wait()
+		write.Release()
+		require.ErrorIs(t, <-done, wal.ErrUnknown)
+		synctest.Wait()
+		require.Error(t, l.Err())
+		syncGate.Release()
+		synctest.Wait()
+		require.ErrorIs(t, <-second, wal.ErrPoisoned)
+		require.LessOrEqual(t, l.DurableLSN(), before, "DurableLSN covers a write that failed")
+		require.LessOrEqual(t, l.WrittenLSN(), before, "WrittenLSN covers a write that failed")
+		durable := l.DurableLSN()
+		l.Close()
+		again, _ := openAll(t, handoffOptions(mem.PowerCut(loseAll)))
+		require.GreaterOrEqual(t, again.LastLSN(), durable, "what DurableLSN promised is there after a power cut")
+		again.Close()
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/forebaydb/forebay/internal/huge"
 )
@@ -23,8 +24,8 @@ const (
 	// With less, blocks whose sizes differ by a tenth lead to pages that go and come
 	// back all the time.
 	idleShare = 8
-	// discardMin is the least extent whose pages are given back, in units: where
-	// others lie between, a page is seldom free as a whole.
+	// discardMin is the least extent whose pages are given back, in units: a shorter
+	// one seldom has a whole page.
 	discardMin = 8 << 10 / unit
 )
 
@@ -42,9 +43,12 @@ type memory struct {
 	limit int64 // of used and idle
 	// used is in blocks. idle is in extents that no block has, in memory all the same.
 	used, idle int64
-	idles      binned
-	discarded  binned
-	taken      *taken
+	// over is by how much they are above the limit, where that could not be helped:
+	// then more is evicted, until what lies idle is in longer pieces.
+	over      atomic.Int64
+	idles     binned
+	discarded binned
+	taken     *taken
 }
 
 // taken is what the operating system has given. It is an object of its own, so that
@@ -79,6 +83,7 @@ type extent struct {
 	region     *region
 	from, n    int
 	state      state
+	kept       int64   // bytes of one that was discarded that are in memory all the same
 	prev, next *extent // in its bin
 }
 
@@ -172,8 +177,12 @@ func (m *memory) alloc(n int) *extent {
 	} else {
 		from.remove(e)
 	}
-	if e.state == isIdle {
+	switch e.state {
+	case isIdle:
 		m.idle -= int64(n) * unit
+	case isDiscarded:
+		m.idle -= e.kept
+		e.kept = 0
 	}
 	if e.n > n {
 		rest := &extent{region: e.region, from: e.from + n, n: e.n - n, state: e.state}
@@ -184,6 +193,7 @@ func (m *memory) alloc(n int) *extent {
 	e.state = inUse
 	e.mark()
 	m.used += e.size()
+	m.trim()
 	return e
 }
 
@@ -209,6 +219,7 @@ func (m *memory) free(e *extent) {
 	if m.used == 0 {
 		m.taken.free()
 		m.idle, m.idles, m.discarded = 0, binned{}, binned{}
+		m.over.Store(0)
 		return
 	}
 	m.idle += e.size()
@@ -222,13 +233,13 @@ func (m *memory) put(e *extent, s state, to *binned) {
 	if e.from > 0 {
 		if p := r.at[e.from-1]; p.state == s {
 			to.remove(p)
-			e.from, e.n = p.from, p.n+e.n
+			e.from, e.n, e.kept = p.from, p.n+e.n, p.kept+e.kept
 		}
 	}
 	if end := e.from + e.n; end < len(r.at) {
 		if p := r.at[end]; p.state == s {
 			to.remove(p)
-			e.n += p.n
+			e.n, e.kept = e.n+p.n, e.kept+p.kept
 		}
 	}
 	e.state = s
@@ -241,13 +252,18 @@ func (m *memory) trim() {
 	for m.used+m.idle > m.limit {
 		e := m.idles.longest()
 		if e == nil || e.n < discardMin {
-			return
+			break
+		}
+		given := int64(m.taken.list[e.region.i].Discard(e.from*unit, (e.from+e.n)*unit))
+		if given == 0 {
+			break
 		}
 		m.idles.remove(e)
-		m.idle -= e.size()
-		m.taken.list[e.region.i].Discard(e.from*unit, (e.from+e.n)*unit)
+		m.idle -= given
+		e.kept = e.size() - given
 		m.put(e, isDiscarded, &m.discarded)
 	}
+	m.over.Store(max(0, m.used+m.idle-m.limit))
 }
 
 func (m *memory) resize(budget int64) {

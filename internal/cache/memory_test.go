@@ -30,6 +30,7 @@ func (m *memory) check(t *testing.T, regions map[*region]bool) {
 			default:
 				require.NotEqual(t, isDiscarded, last)
 				binnedN++
+				idle += e.kept
 			}
 			last, at = e.state, at+e.n
 		}
@@ -116,11 +117,35 @@ func TestMemoryStaysNearItsBudget(t *testing.T) {
 			off++
 			c.Put(1, off, make([]byte, size+r.IntN(size/8)))
 			c.Get(1, off-uint64(r.IntN(100)))
-			require.LessOrEqual(t, c.memory.used+c.memory.idle, int64(budget+budget/5), "blocks of %d bytes", size)
+			require.LessOrEqual(t, c.memory.used+c.memory.idle, int64(budget+budget/4), "blocks of %d bytes", size)
 		}
 	}
 	c.Resize(1 << 20)
 	require.LessOrEqual(t, c.memory.used, int64(1<<20))
+}
+
+// TestRegressHolesOfAnEvictedFile: the blocks of two files lie between each other, those
+// of one go, and longer ones come, which do not go into the holes. Memory was 1.57 times
+// the budget, as only what was evicted later would have given it back, and for good
+// where the holes were short.
+func TestRegressHolesOfAnEvictedFile(t *testing.T) {
+	const budget = 32 << 20
+	for _, size := range []int{4 << 10, 7 << 10, 12 << 10, 16 << 10} {
+		c := newNamed(budget)
+		full := func() bool { return c.Bytes() > budget*7/8*19/20 }
+		for off := uint64(0); !full(); off++ {
+			c.Put(1, off, make([]byte, size))
+			c.Put(2, off, make([]byte, 1024))
+		}
+		c.EvictFile(1)
+		for off := uint64(0); off < budget/(20<<10) && !full(); off++ {
+			c.Put(3, off, make([]byte, 20<<10))
+		}
+		require.LessOrEqual(t, c.memory.used+c.memory.idle, int64(budget+budget/8), "blocks of %d bytes", size)
+		c.EvictFile(2)
+		c.EvictFile(3)
+		require.Zero(t, c.memory.used+c.memory.idle)
+	}
 }
 
 // TestHeldBlocksKeepTheirBytes: what was evicted or replaced while somebody holds it

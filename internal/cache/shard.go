@@ -190,7 +190,9 @@ func (s *shard[T]) makeRoom(cost int64) bool {
 	if cost > s.budget/2 {
 		return false
 	}
-	s.shrink(s.budget - cost)
+	// While memory is above its limit more goes, so that what is idle comes to lie
+	// together: twice a shard's part of that, but never half of all.
+	s.shrink(max(s.budget/2, s.budget-cost-2*s.memory.over.Load()/maxShards))
 	return true
 }
 

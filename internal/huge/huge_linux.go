@@ -54,11 +54,12 @@ func pages(n int) int {
 
 func unmap(b []byte) { _ = unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(b)), uintptr(pages(len(b)))) }
 
-func discard(b []byte) {
+func discard(b []byte) int {
 	page := uintptr(os.Getpagesize())
 	p := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
 	lo, hi := (p+page-1)&^(page-1), (p+uintptr(len(b)))&^(page-1)
-	if lo < hi {
-		_ = unix.Madvise(b[lo-p:hi-p], unix.MADV_DONTNEED)
+	if lo >= hi || unix.Madvise(b[lo-p:hi-p], unix.MADV_DONTNEED) != nil {
+		return 0
 	}
+	return int(hi - lo)
 }

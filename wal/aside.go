@@ -97,9 +97,6 @@ func (l *Log) nextAside() error {
 		return err
 	}
 	more := len(l.behind) > 0 && l.opts.Policy.kind != policyNever
-	if err := l.Err(); err != nil {
-		return err
-	}
 	if l.cur != nil && l.wanted > l.durable.Load() { // a Sync asked for it meanwhile
 		more = true
 		if err := l.writeOut(false); err != nil {

@@ -90,10 +90,10 @@ func (l *Log) takeHandoff() error {
 		return nil
 	}
 	<-h.done
-	l.handed = nil
 	if h.err != nil {
-		return h.err
+		return h.err // to all that ask: nothing is written behind the hole
 	}
+	l.handed = nil
 	if l.idle = h.buf; cap(h.buf) > frame.MostKept {
 		l.idle = nil
 	}

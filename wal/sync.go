@@ -36,9 +36,6 @@ func (l *Log) writeOut(sync bool) error {
 	if err := l.takeHandoff(); err != nil {
 		return err
 	}
-	if err := l.Err(); err != nil { // somebody took the failure of a write before this one
-		return err
-	}
 	if sync {
 		if err := l.takeAside(); err != nil {
 			return err

@@ -92,13 +92,9 @@ func (m *memory) blocks(next, most int) int {
 // forgotten gives its memory back, too.
 func NewShared(capacity int) *Table {
 	t := New(capacity)
-	t.share()
-	return t
-}
-
-func (t *Table) share() {
 	t.arena.memory.outside = new(outside)
 	runtime.AddCleanup(t, (*outside).free, t.arena.memory.outside)
+	return t
 }
 
 // Retain says that one more has the table.

@@ -51,7 +51,7 @@ var rooms = []room{
 	{dir: "memtable", imports: []string{"internal/base", "internal/huge", "internal/prefetch", "internal/radix", "internal/rangedel"}},
 	{dir: "wal", imports: []string{"internal/base", "internal/editlog", "vfs", "wal/frame"}},
 	{dir: "internal/editlog", imports: []string{"internal/base", "vfs", "wal/frame"}},
-	{dir: "wal/frame", imports: []string{"internal/base"}, outside: []string{modXXHash, modCompress}},
+	{dir: "wal/frame", imports: []string{"internal/base", "internal/prefetch"}, outside: []string{modXXHash, modCompress}},
 	{dir: "internal/merge", imports: []string{"internal/base", "internal/rangedel"}},
 	{dir: "internal/rangedel", imports: []string{"internal/base"}},
 	{dir: "internal/batch", imports: []string{"internal/base"}},

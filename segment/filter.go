@@ -78,18 +78,44 @@ func (b bloom) mayContain(page []byte, h uint64) bool {
 	return true
 }
 
+// hashes collects those of the keys of a segment, in pieces: one slice that grows with
+// a large segment would be copied again and again.
+type hashes struct{ pieces [][]uint64 }
+
+// hashPiece is how many hashes lie in a piece.
+const hashPiece = 8 << 10
+
+func (h *hashes) add(v uint64) {
+	n := len(h.pieces)
+	if n == 0 || len(h.pieces[n-1]) == hashPiece {
+		h.pieces = append(h.pieces, nil)
+		n++
+	}
+	h.pieces[n-1] = append(h.pieces[n-1], v)
+}
+
+func (h *hashes) len() int {
+	n := len(h.pieces)
+	if n == 0 {
+		return 0
+	}
+	return (n-1)*hashPiece + len(h.pieces[n-1])
+}
+
 // buildBloom returns the shape and all pages, one after the other, of a filter
 // over the hashes of the keys.
-func buildBloom(hashes []uint64, bitsPerKey int) (shape bloom, pages []byte) {
-	lines := max(1, (uint64(len(hashes))*uint64(bitsPerKey)+lineSize*8-1)/(lineSize*8))
+func buildBloom(keys *hashes, bitsPerKey int) (shape bloom, pages []byte) {
+	lines := max(1, (uint64(keys.len())*uint64(bitsPerKey)+lineSize*8-1)/(lineSize*8))
 	shape = bloom{pages: 1, linesPerPage: lines}
 	if lines > maxPage/lineSize {
 		shape.linesPerPage = maxPage / lineSize
 		shape.pages = (lines + shape.linesPerPage - 1) / shape.linesPerPage
 	}
 	pages = make([]byte, shape.pages*shape.linesPerPage*lineSize)
-	for _, h := range hashes {
-		shape.set(pages, h)
+	for _, piece := range keys.pieces {
+		for _, h := range piece {
+			shape.set(pages, h)
+		}
 	}
 	return shape, pages
 }

@@ -93,7 +93,7 @@ type Writer struct {
 	sepLSN  base.LSN
 	index   indexBuilder
 	dels    delsBuilder
-	hashes  []uint64 // of the distinct keys
+	hashes  hashes // of the distinct keys
 	content *xxhash.Digest
 
 	lastKey []byte
@@ -173,7 +173,7 @@ func (w *Writer) count(key []byte, lsn base.LSN, kind base.Kind, value []byte, n
 	if newKey {
 		p.Keys++
 		if w.opts.FilterBitsPerKey > 0 {
-			w.hashes = append(w.hashes, xxhash.Sum64(key))
+			w.hashes.add(xxhash.Sum64(key))
 		}
 	}
 	p.points.minLSN = min(p.points.minLSN, lsn)
@@ -187,7 +187,7 @@ func (w *Writer) count(key []byte, lsn base.LSN, kind base.Kind, value []byte, n
 // EstimatedSize is about how long the file would be if Finish came now, in
 // bytes. A compaction decides by it when to begin the next segment.
 func (w *Writer) EstimatedSize() uint64 {
-	filter := len(w.hashes) * max(w.opts.FilterBitsPerKey, 0) / 8
+	filter := w.hashes.len() * max(w.opts.FilterBitsPerKey, 0) / 8
 	return w.off + uint64(len(w.out)+w.data.size()+len(w.index.buf)+len(w.dels.buf)+filter+len(w.lastKey)) + footerSize
 }
 
@@ -315,7 +315,7 @@ func (w *Writer) Finish() (Meta, error) {
 		return Meta{}, w.fail(fmt.Errorf("segment: sync %v: %w", w.id, err))
 	}
 	w.err = ErrFinished
-	w.out, w.packed, w.hashes, w.data, w.index, w.dels = nil, nil, nil, dataBuilder{}, indexBuilder{}, delsBuilder{}
+	w.out, w.packed, w.hashes, w.data, w.index, w.dels = nil, nil, hashes{}, dataBuilder{}, indexBuilder{}, delsBuilder{}
 	return Meta{
 		Number: w.id.Number, Size: f.fileLen, Count: w.props.Count, Tombstones: w.props.Tombstones,
 		RangeDeletes: w.props.RangeDeletes, Lo: w.props.Lo, Hi: w.props.Hi,
@@ -350,10 +350,10 @@ func (w *Writer) writePoints(f *footer) error {
 }
 
 func (w *Writer) writeFilter(f *footer) error {
-	if len(w.hashes) == 0 {
+	if w.hashes.len() == 0 {
 		return nil
 	}
-	shape, pages := buildBloom(w.hashes, w.opts.FilterBitsPerKey)
+	shape, pages := buildBloom(&w.hashes, w.opts.FilterBitsPerKey)
 	n := int(shape.linesPerPage) * lineSize
 	f.filter, f.pageLen = blockedBloom, uint32(n)
 	for len(pages) > 0 {

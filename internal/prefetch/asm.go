@@ -8,3 +8,8 @@ import "unsafe"
 //
 //go:noescape
 func lines(p unsafe.Pointer, n int)
+
+// room is lines, for writing.
+//
+//go:noescape
+func room(p unsafe.Pointer, n int)

@@ -14,6 +14,14 @@ func Bytes(b []byte) {
 	}
 }
 
+// Room asks for those of b to be written: where another processor has them, it gives
+// them up before the first store, which would wait for that.
+func Room(b []byte) {
+	if len(b) > 0 {
+		room(unsafe.Pointer(unsafe.SliceData(b)), (len(b)+Line-1)/Line)
+	}
+}
+
 // Value asks for what p points to; nil is nothing.
 func Value[T any](p *T) {
 	if p != nil {

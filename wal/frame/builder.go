@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/prefetch"
 )
 
 // Builder lays records and other frames out as the bytes of one or more groups
@@ -98,7 +99,14 @@ func (b *Builder) Record(lsn LSN, keep uint64, rec []byte, durable LSN, flags Fl
 	b.buf = binary.AppendUvarint(b.buf, keep)
 	b.buf = append(b.buf, rec...)
 	b.count++
+	if at := len(b.buf) + ahead; need <= ahead && at+need <= cap(b.buf) {
+		prefetch.Room(b.buf[at : at+need])
+	}
 }
+
+// ahead is how far before it is written the room of a record is asked for. The write of
+// the buffer before has given its lines to another processor.
+const ahead = 512
 
 func (b *Builder) begin(lsn LSN, flags Flags, need int) {
 	b.grow(FrameHeaderSize + need + FrameOverhead)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/forebaydb/forebay/commit"
 	"github.com/forebaydb/forebay/compaction"
@@ -42,6 +43,11 @@ type DB struct {
 	cfg      *recovery.Config
 	locks    []io.Closer
 	cache    *segment.Cache
+	// pool keeps memory of memtables, nil if they are small. While memtables come one
+	// after the other, pooling, which mu guards with froze, when the last one was frozen.
+	pool    *memtable.Pool
+	pooling bool
+	froze   time.Time
 
 	man  *manifest.Manifest
 	log  *wal.Log // nil when read only
@@ -99,12 +105,13 @@ func Open(dir string, opts *Options) (*DB, error) {
 	db := &DB{opts: o, dir: filepath.Clean(dir), readOnly: o.ReadOnly, settled: make(chan struct{}), solo: make(chan struct{}, 1)}
 	db.solo <- struct{}{}
 	db.cache = o.newCache()
+	db.pool = memtable.NewPool(o.MemtableSize)
 	db.cfg = o.recovery(db.dir, db.cache)
 	db.compact.ended = make(chan struct{})
 	db.pacer = compaction.NewPacer(compaction.PacerOptions{MemtableSize: o.MemtableSize, Memtables: 1 + maxFrozen})
 	db.events.start(o.OnEvent)
 	db.space = db.spaces.defaults(db)
-	first := &view{active: memtable.NewShared(int(o.MemtableSize)), plain: true}
+	first := &view{active: memtable.NewShared(int(o.MemtableSize), nil), plain: true}
 	first.retain()
 	db.view.Store(first)
 	if err := db.lock(); err != nil {
@@ -368,6 +375,7 @@ func (db *DB) close() error {
 	db.bgMu.Lock() // see removeWhileOpen
 	db.shut.Store(true)
 	db.bgMu.Unlock()
+	db.pool.Shut()
 	last := db.view.Load()
 	last.gate.shut(func() { db.drop(last) })
 	db.unlock()

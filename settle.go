@@ -112,11 +112,44 @@ func (db *DB) freezeActive(last base.LSN) {
 // freeze makes a new memtable active; the old one holds nothing above last. mu
 // is held.
 func (db *DB) freeze(last base.LSN) {
+	db.keepMemory()
 	db.install(func(v *view) {
 		v.frozen = append([]*frozen{{v.active, last}}, v.frozen...)
-		v.active = memtable.NewShared(int(db.opts.MemtableSize))
+		v.active = memtable.NewShared(int(db.opts.MemtableSize), db.pool)
 	})
 	db.backlog()
+}
+
+// poolFor is for how long the memory of a memtable is kept for another.
+const poolFor = 2 * time.Second
+
+// keepMemory has the memory of memtables kept for those that come, until for some time
+// none did. mu is held.
+func (db *DB) keepMemory() {
+	if db.pool == nil || db.readOnly || db.closed {
+		return
+	}
+	db.froze = time.Now()
+	if !db.pooling {
+		db.pooling = true
+		db.pool.Open()
+		time.AfterFunc(poolFor, db.letMemoryGo)
+	}
+}
+
+// letMemoryGo ends what keepMemory began, or waits on.
+func (db *DB) letMemoryGo() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if left := poolFor - time.Since(db.froze); left > 0 && !db.closed {
+		time.AfterFunc(left, db.letMemoryGo)
+		return
+	}
+	db.pooling = false
+	db.pool.Shut()
+	if !db.closed {
+		db.share(db.view.Load())
+	}
 }
 
 // backlog tells the pacer what waits. mu is held.

@@ -222,9 +222,14 @@ func (db *DB) removeWhileOpen(name string) error {
 // else knows the store yet.
 func (db *DB) share(v *view) {
 	left := db.opts.MemoryLimit - db.opts.MemtableSize
+	frozen := int64(0)
 	for _, f := range v.frozen {
-		left -= f.table.Bytes()
+		frozen += f.table.Bytes()
 	}
+	if db.pooling { // what is frozen is kept for another when it is settled
+		frozen = max(frozen, db.pool.Max())
+	}
+	left -= frozen
 	v.tables(func(t *table) { left -= t.file.r.Memory() })
 	db.cache.Resize(max(left, db.opts.MemoryLimit/8))
 }

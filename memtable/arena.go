@@ -106,7 +106,8 @@ func (a *arena) alloc(n int) (uint32, []byte, error) {
 	return a.grow(n)
 }
 
-// chunk returns n zero bytes for a chunk.
+// chunk returns n bytes for a chunk: what is in them is not looked at before it is
+// written.
 func (a *arena) chunk(n int) []byte {
 	if n != chunkMax {
 		return make([]byte, n)

@@ -45,7 +45,7 @@ const (
 
 // NewLoader returns a loader of an empty table, which is like one of NewShared;
 // capacity is as for New.
-func NewLoader(capacity int) *Loader { return &Loader{t: NewShared(capacity)} }
+func NewLoader(capacity int) *Loader { return &Loader{t: NewShared(capacity, nil)} }
 
 // Add enters one version. It copies key and value. LSNs may come in any order. On
 // an error, which is ErrInvalid or ErrFull, the loader holds what it held before.

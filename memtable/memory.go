@@ -32,6 +32,7 @@ type memory struct {
 }
 
 type outside struct {
+	pool   *Pool
 	pieces []huge.Memory
 	// left is what of the last piece is not used, and before of the one before it.
 	left, before []byte
@@ -39,12 +40,12 @@ type outside struct {
 
 func (o *outside) free() {
 	for i := range o.pieces {
-		o.pieces[i].Free()
+		o.pool.put(o.pieces[i])
 	}
-	*o = outside{}
+	*o = outside{pool: o.pool}
 }
 
-// cut returns n zero bytes. What is cut lies side by side, whatever it is for, so that
+// cut returns n bytes, whatever is in them. What is cut lies side by side, whatever it is for, so that
 // huge pages are filled.
 func (o *outside) cut(n int) []byte {
 	whole := (n + align - 1) &^ (align - 1)
@@ -61,21 +62,31 @@ func (o *outside) cut(n int) []byte {
 	if huge.Checked { // it is of the heap, where each takes what it needs
 		size = 0
 	}
-	p := huge.Map(max(size, whole))
+	var p huge.Memory
+	if size == pieceMax && whole <= size {
+		p = o.pool.take()
+	}
+	if p.Bytes() == nil {
+		p = huge.Map(max(size, whole))
+	}
 	o.pieces = append(o.pieces, p)
 	b := p.Bytes()
 	o.before, o.left = o.left, b[whole:]
 	return b[:n:n]
 }
 
-// room returns n zero elements, which hold no pointers.
+// room returns n elements, which hold no pointers, and are zero if they are not bytes.
 func room[T any](m *memory, n int) []T {
 	bytes := n * int(unsafe.Sizeof(*new(T)))
 	if o := m.outside; o == nil || bytes < outsideMin || bytes < outsideFirst && len(o.pieces) == 0 {
 		return huge.Make[T](n)
 	}
 	b := m.outside.cut(bytes)
-	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n)
+	s := unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n)
+	if unsafe.Sizeof(*new(T)) > 1 {
+		clear(s)
+	}
+	return s
 }
 
 // blocks returns how many elements are taken at a time where next are wanted now and
@@ -87,12 +98,12 @@ func (m *memory) blocks(next, most int) int {
 	return most
 }
 
-// NewShared is New of a table whose memory is mostly outside of Go's heap: it is
-// there as long as somebody has it. Nobody has it yet: see Retain. One that is
-// forgotten gives its memory back, too.
-func NewShared(capacity int) *Table {
+// NewShared is New of a table whose memory is mostly outside of Go's heap, and from a
+// pool, which may be nil: it is there as long as somebody has it. Nobody has it yet:
+// see Retain. One that is forgotten gives its memory back, too.
+func NewShared(capacity int, pool *Pool) *Table {
 	t := New(capacity)
-	t.arena.memory.outside = new(outside)
+	t.arena.memory.outside = &outside{pool: pool}
 	runtime.AddCleanup(t, (*outside).free, t.arena.memory.outside)
 	return t
 }

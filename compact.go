@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,11 @@ type compactor struct {
 // maxCompactions run at the same time: level 0 need not wait for the merge of
 // two large levels.
 const maxCompactions = 2
+
+// halveFrom is how large a compaction is, in bytes, that two goroutines share, where
+// writers wait for it, or who asked for it. Where nobody does they would take the
+// processors from those who write and read.
+const halveFrom = 64 << 20
 
 // shape is what picks compactions, but for the readers.
 func (db *DB) shape() compaction.Options {
@@ -203,7 +209,10 @@ func (c *compactor) failed(db *DB) time.Duration {
 // With rest it makes way for the foreground.
 func (db *DB) compactOne(ctx context.Context, p *compaction.Plan, rest bool) error {
 	start := time.Now()
-	cfg := &compaction.Config{Files: db.files(), Pace: db.pace(p, rest), Quiet: db.quiet()}
+	cfg := &compaction.Config{Files: db.files(), Quiet: db.quiet, Pace: func() func(context.Context, int64) error { return db.pace(p, rest) }}
+	if runtime.GOMAXPROCS(0) > 1 && (db.pacer.Slows() || !rest) {
+		cfg.Halve = halveFrom
+	}
 	cfg.Snapshots, cfg.Above = db.readers.keep(db.pipe.Visible)
 	// Nobody but this plan takes its inputs away: they stay open in every view.
 	v := db.view.Load()

@@ -35,7 +35,17 @@ type Output struct {
 	made  []made
 	w     *segment.Writer // of the last of made; nil between two segments
 	f     vfs.File
+	// syncs are those of large segments that run beside the writing of the next: one
+	// result comes of each.
+	syncs []chan error
 }
+
+// syncBeside is how large a segment is, in bytes, whose sync runs beside what follows:
+// it takes a third as long as its merge. Tests have smaller ones.
+var syncBeside uint64 = 1 << 20
+
+// mostSyncs run at the same time.
+const mostSyncs = 2
 
 type made struct {
 	number uint64
@@ -113,22 +123,42 @@ func (o *Output) Cut(dels *rangedel.Set) error {
 		last.meta, err = o.w.Finish()
 	}
 	o.w = nil
-	if cerr := o.close(); err == nil && cerr != nil {
-		err = fmt.Errorf("segment %d: close: %w", last.number, cerr)
+	if err != nil {
+		return err
+	}
+	f, number := o.f, last.number
+	o.f = nil
+	if last.meta.Size < syncBeside {
+		return syncAndClose(f, number)
+	}
+	for len(o.syncs) >= mostSyncs && err == nil {
+		err = o.waitSync()
+	}
+	done := make(chan error, 1)
+	go func() { done <- syncAndClose(f, number) }()
+	o.syncs = append(o.syncs, done)
+	return err
+}
+
+func syncAndClose(f vfs.File, number uint64) error {
+	err := f.Sync()
+	if err != nil {
+		err = fmt.Errorf("segment %d: sync: %w", number, err)
+	}
+	if cerr := f.Close(); err == nil && cerr != nil {
+		err = fmt.Errorf("segment %d: close: %w", number, cerr)
 	}
 	return err
 }
 
-func (o *Output) close() error {
-	f := o.f
-	o.f = nil
-	if f == nil {
-		return nil
-	}
-	return f.Close()
+// waitSync waits for the oldest sync that runs.
+func (o *Output) waitSync() error {
+	done := o.syncs[0]
+	o.syncs = o.syncs[1:]
+	return <-done
 }
 
-// Finish makes the names of all segments durable, opens each and compares it
+// Finish makes all segments and their names durable, opens each and compares it
 // with what was written. The last segment must have been cut. After an error
 // nothing remains; else the caller owns the readers, and Abort still takes all
 // back.
@@ -136,7 +166,15 @@ func (o *Output) Finish() ([]manifest.Segment, []*segment.Reader, error) {
 	if len(o.made) == 0 {
 		return nil, nil, nil
 	}
-	segs, readers, err := o.finish()
+	var err error
+	for len(o.syncs) > 0 && err == nil {
+		err = o.waitSync()
+	}
+	var segs []manifest.Segment
+	var readers []*segment.Reader
+	if err == nil {
+		segs, readers, err = o.finish()
+	}
 	if err != nil {
 		o.Abort()
 		return nil, nil, err
@@ -162,7 +200,13 @@ func (o *Output) finish() (segs []manifest.Segment, readers []*segment.Reader, e
 // Abort closes and removes what was made. That a file cannot be removed is
 // nothing to act on: nobody names it, and the next open removes it.
 func (o *Output) Abort() {
-	_ = o.close()
+	if o.f != nil {
+		_ = o.f.Close()
+		o.f = nil
+	}
+	for len(o.syncs) > 0 {
+		_ = o.waitSync()
+	}
 	for _, m := range o.made {
 		if m.r != nil {
 			_ = m.r.Close()

@@ -256,6 +256,13 @@ func (p *Pacer) Rest(worked time.Duration) time.Duration {
 	return rest
 }
 
+// Slows says whether so much waits to be merged that writers are slowed for it.
+func (p *Pacer) Slows() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.settled() > p.o.Free*float64(p.o.Level0)
+}
+
 // settled is the backlog behind the checkpoints, in memtables; mu is held.
 func (p *Pacer) settled() float64 {
 	return float64(max(0, p.state.Level0-p.done)+p.state.Debt) / (float64(p.o.MemtableSize) * p.relation)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/merge"
@@ -21,13 +22,16 @@ type Config struct {
 	// read; a snapshot that is made later is at or above Above.
 	Snapshots []base.LSN
 	Above     base.LSN
-	// Pace is called as the work goes on, with how many bytes of the inputs are
-	// done since the last call; it may sleep, and its error ends the
-	// compaction. It may be nil.
-	Pace func(ctx context.Context, done int64) error
-	// Quiet says whether nobody else reads what is merged, so that the system need
-	// not keep it in memory once it is. It may be nil: somebody does.
-	Quiet func() bool
+	// Pace, if not nil, makes what a goroutine that merges calls as its work goes on,
+	// with how many bytes of the inputs are done since the last call; that may sleep,
+	// and its error ends the compaction.
+	Pace func() func(ctx context.Context, done int64) error
+	// Quiet, if not nil, makes what such a goroutine asks whether nobody else reads
+	// what is merged, so that the system need not keep it in memory once it is.
+	Quiet func() func() bool
+	// Halve is how large the inputs are, in bytes, from which on two goroutines merge
+	// a half of the keys each; 0 is never.
+	Halve int64
 }
 
 // Result is what a compaction made. Nothing of it counts before its edit is
@@ -43,14 +47,14 @@ type Result struct {
 	// because nothing was to be merged into it counts for neither.
 	Read, Written int64
 
-	out *Output
+	outs []*Output
 }
 
 // Abort closes and removes what was made, when the edit will not be applied. It
 // is not for an edit whose fate is unknown.
 func (r *Result) Abort() {
-	if r.out != nil {
-		r.out.Abort()
+	for _, out := range r.outs {
+		out.Abort()
 	}
 }
 
@@ -76,22 +80,53 @@ func Run(ctx context.Context, cfg *Config, p *Plan, readers func(number uint64) 
 		res.Edit.Remove = numbers(p.Inputs)
 		return res, nil
 	}
-	m := &merging{cfg: cfg, p: p, out: NewOutput(cfg.Files, p.To)}
-	err := m.open(readers)
-	if err == nil {
-		err = m.run(ctx)
-	}
-	if err == nil {
-		res.Edit.Add, res.Readers, err = m.out.Finish()
-	}
-	if err != nil {
-		m.out.Abort()
+	m := &merging{cfg: cfg, p: p}
+	if err := m.open(readers); err != nil {
 		return nil, fmt.Errorf("compaction to level %d: %w", p.To, err)
 	}
-	res.out = m.out
+	parts := m.parts()
+	err := inParallel(ctx, parts)
+	for _, part := range parts {
+		res.outs = append(res.outs, part.out)
+		if err == nil {
+			var segs []manifest.Segment
+			var rs []*segment.Reader
+			segs, rs, err = part.out.Finish()
+			res.Edit.Add, res.Readers = append(res.Edit.Add, segs...), append(res.Readers, rs...)
+		}
+	}
+	if err != nil {
+		res.Abort()
+		return nil, fmt.Errorf("compaction to level %d: %w", p.To, err)
+	}
 	res.Edit.Remove = numbers(m.inputs)
 	res.Read, res.Written = sizeOf(m.inputs), sizeOf(res.Edit.Add)
 	return res, nil
+}
+
+// inParallel runs all parts; the first error ends the others.
+func inParallel(ctx context.Context, parts []*part) error {
+	if len(parts) == 1 {
+		return parts[0].run(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var g sync.WaitGroup
+	errs := make([]error, len(parts))
+	for i, p := range parts {
+		g.Go(func() {
+			if errs[i] = p.run(ctx); errs[i] != nil {
+				cancel(errs[i])
+			}
+		})
+	}
+	g.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 func numbers(segs []manifest.Segment) []uint64 {
@@ -111,12 +146,60 @@ type merging struct {
 	// fences are the inputs of the output level into which nothing is merged:
 	// they stay, and no output reaches over them.
 	fences []manifest.Segment
+}
+
+// part merges the keys in [lo, hi); nil is no bound.
+type part struct {
+	*merging
+	lo, hi []byte
+	fences []manifest.Segment // of those in it, what is still ahead
 	out    *Output
 
 	dels  *rangedel.Set // that remain
-	start []byte        // where the present output may begin, nil at first
+	start []byte        // where the present output may begin
 	cuts  [][]byte
 	last  []byte // the key before
+}
+
+// parts divides the work. Where a half ends, a segment of the output level begins, so
+// that none lies in both.
+func (m *merging) parts() []*part {
+	at := m.middle()
+	all := []*part{{merging: m, hi: at}}
+	if at != nil {
+		all = append(all, &part{merging: m, lo: at, start: at})
+	}
+	for _, p := range all {
+		p.out, p.cuts = NewOutput(m.cfg.Files, m.p.To), m.p.Cuts
+		for _, f := range m.fences {
+			if (p.hi == nil || bytes.Compare(f.Lo, p.hi) < 0) && (p.lo == nil || bytes.Compare(f.Lo, p.lo) >= 0) {
+				p.fences = append(p.fences, f)
+			}
+		}
+	}
+	return all
+}
+
+// middle returns the key at which the inputs of the output level fall into halves of
+// about the same size, nil if the work is not to be divided.
+func (m *merging) middle() []byte {
+	if m.cfg.Halve <= 0 || m.p.To == 0 || sizeOf(m.inputs) < m.cfg.Halve {
+		return nil
+	}
+	var level []manifest.Segment
+	for _, s := range m.inputs {
+		if s.Level == m.p.To {
+			level = append(level, s)
+		}
+	}
+	left, all := int64(0), sizeOf(level)
+	for i := range level {
+		if i > 0 && left >= all/2 {
+			return level[i].Lo
+		}
+		left += int64(level[i].Size)
+	}
+	return nil
 }
 
 // open gets the readers of all inputs and finds the fences.
@@ -140,7 +223,6 @@ func (m *merging) open(readers func(uint64) *segment.Reader) error {
 			m.fences = append(m.fences, s)
 		}
 	}
-	m.cuts = m.p.Cuts
 	return nil
 }
 
@@ -213,8 +295,12 @@ func (m *merging) touchDels(dels *rangedel.Set, segs []manifest.Segment, touched
 
 // sources returns the inputs as merge wants them: each segment of level 0, and
 // the segments of each other level as one.
-func (m *merging) sources() (out []merge.Source, dels *rangedel.Set, err error) {
+func (m *part) sources() (out []merge.Source, dels *rangedel.Set, err error) {
 	var sets []*rangedel.Set
+	var quiet func() bool
+	if m.cfg.Quiet != nil {
+		quiet = m.cfg.Quiet()
+	}
 	for i := 0; i < len(m.inputs); {
 		j := i + 1
 		for m.inputs[i].Level > 0 && j < len(m.inputs) && m.inputs[j].Level == m.inputs[i].Level {
@@ -223,7 +309,7 @@ func (m *merging) sources() (out []merge.Source, dels *rangedel.Set, err error) 
 		run := m.inputs[i:j]
 		src := merge.Source{Iter: merge.Concat(len(run),
 			func(k int) (lo, hi []byte) { return run[k].Lo, run[k].Hi },
-			func(k int) base.Iterator { return m.readers[run[k].Number].NewLastIter(m.cfg.Quiet) })}
+			func(k int) base.Iterator { return m.readers[run[k].Number].NewLastIter(quiet) })}
 		own := make([]*rangedel.Set, 0, len(run))
 		for k := range run {
 			r := m.readers[run[k].Number]
@@ -243,14 +329,14 @@ func (m *merging) sources() (out []merge.Source, dels *rangedel.Set, err error) 
 	return out, rangedel.Merge(sets...), nil
 }
 
-func (m *merging) run(ctx context.Context) error {
+func (m *part) run(ctx context.Context) error {
 	sources, dels, err := m.sources()
 	if err != nil {
 		return err
 	}
 	keep := NewBelow(m.p.Below).Keep(merge.Keep{Snapshots: m.cfg.Snapshots, Above: m.cfg.Above})
 	m.dels = keep.Dels(dels)
-	it := merge.Compact(newWatched(ctx, merge.NewUncovered(sources, keep.Oldest()), m.cfg.Pace, m.inputs), dels, keep)
+	it := merge.Compact(m.watch(ctx, merge.NewUncovered(sources, keep.Oldest())), dels, keep)
 	for ok := it.First(); ok && err == nil; ok = err == nil && it.Next() {
 		key := it.Key()
 		if !bytes.Equal(key, m.last) {
@@ -272,12 +358,12 @@ func (m *merging) run(ctx context.Context) error {
 	if err := m.pass(nil); err != nil {
 		return err
 	}
-	return m.end(nil)
+	return m.end(m.hi)
 }
 
 // enter comes to the first version of another key, and ends the output before
 // it where one should end.
-func (m *merging) enter(key []byte) error {
+func (m *part) enter(key []byte) error {
 	if err := m.pass(key); err != nil {
 		return err
 	}
@@ -296,7 +382,7 @@ func (m *merging) enter(key []byte) error {
 }
 
 // pass ends an output before each fence up to key, nil for all.
-func (m *merging) pass(key []byte) error {
+func (m *part) pass(key []byte) error {
 	for len(m.fences) > 0 && (key == nil || bytes.Compare(m.fences[0].Lo, key) <= 0) {
 		if err := m.end(m.fences[0].Lo); err != nil {
 			return err
@@ -308,7 +394,7 @@ func (m *merging) pass(key []byte) error {
 
 // end ends the output at hi, with the range deletes up to there; nil is the end
 // of all.
-func (m *merging) end(hi []byte) error {
+func (m *part) end(hi []byte) error {
 	if err := m.out.Cut(m.dels.Clip(m.start, hi)); err != nil {
 		return err
 	}
@@ -316,15 +402,16 @@ func (m *merging) end(hi []byte) error {
 	return nil
 }
 
-// watched counts the versions that go by, asks for leave to go on from time to
-// time, and ends with its context.
+// watched walks over the keys of a part, counts the versions that go by, asks for
+// leave to go on from time to time, and ends with its context.
 type watched struct {
 	base.Iterator
-	ctx  context.Context
-	pace func(context.Context, int64) error
-	mean int64 // bytes of a version
-	n    int64 // versions since the last leave
-	err  error
+	lo, hi []byte
+	ctx    context.Context
+	pace   func(context.Context, int64) error
+	mean   int64 // bytes of a version
+	n      int64 // versions since the last leave
+	err    error
 }
 
 // watchBytes and watchVersions are how much goes by between two looks.
@@ -332,26 +419,44 @@ const watchBytes = 128 << 10
 
 var watchVersions int64 = 256 // tests look more often
 
-func newWatched(ctx context.Context, it base.Iterator, pace func(context.Context, int64) error, in []manifest.Segment) *watched {
+func (m *part) watch(ctx context.Context, it base.Iterator) *watched {
 	var count uint64
-	for i := range in {
-		count += in[i].Count
+	for i := range m.inputs {
+		count += m.inputs[i].Count
 	}
-	return &watched{Iterator: it, ctx: ctx, pace: pace, mean: 1 + sizeOf(in)/int64(count+1)}
+	w := &watched{Iterator: it, lo: m.lo, hi: m.hi, ctx: ctx, mean: 1 + sizeOf(m.inputs)/int64(count+1)}
+	if m.cfg.Pace != nil {
+		w.pace = m.cfg.Pace()
+	}
+	return w
 }
 
-func (w *watched) First() bool { return w.look() && w.Iterator.First() }
+func (w *watched) First() bool {
+	if !w.look() {
+		return false
+	}
+	if w.lo != nil {
+		return w.within(w.Iterator.SeekGE(w.lo, base.MaxLSN))
+	}
+	return w.within(w.Iterator.First())
+}
+
 func (w *watched) Next() bool {
 	if w.n++; w.n >= watchVersions || w.n*w.mean >= watchBytes {
 		if !w.look() {
 			return false
 		}
 	}
-	return w.Iterator.Next()
+	return w.within(w.Iterator.Next())
 }
 
 func (w *watched) SeekGE(key []byte, lsn base.LSN) bool {
-	return w.look() && w.Iterator.SeekGE(key, lsn)
+	return w.look() && w.within(w.Iterator.SeekGE(key, lsn))
+}
+
+// within says whether the iterator stands, if ok, in front of hi.
+func (w *watched) within(ok bool) bool {
+	return ok && (w.hi == nil || bytes.Compare(w.Iterator.Key(), w.hi) < 0)
 }
 
 func (w *watched) look() bool {

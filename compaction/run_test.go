@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -48,6 +50,8 @@ type shop struct {
 	readers map[uint64]*segment.Reader
 	history []change
 	noDels  bool
+	halve   bool // merges are divided
+	divided int  // how many were
 }
 
 // change is one commit of the model; a hi makes it a range delete.
@@ -61,8 +65,14 @@ func newShop(t testing.TB) *shop {
 	mem := vfs.NewMem()
 	require.NoError(t, vfs.MkdirDurable(mem, "db"))
 	s := &shop{t: t, mem: mem, readers: map[uint64]*segment.Reader{}}
+	var mu sync.Mutex
 	s.files = Files{FS: mem, Dir: "db", Store: [16]byte{1, 2, 3}, Writer: segment.WriterOptions{BlockSize: 256},
-		Next: func() (uint64, error) { s.next++; return s.next, nil }}
+		Next: func() (uint64, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			s.next++
+			return s.next, nil
+		}}
 	s.o = Options{MemtableSize: 2 << 10, MinSegment: 1 << 10, MaxSegment: 4 << 10, FewTombstones: 4, FrontTombstones: 1 << 20,
 		RangeDeletes: func(n uint64) *rangedel.Set {
 			d, err := s.readers[n].RangeDeletes()
@@ -128,13 +138,20 @@ func (s *shop) enter(segs []manifest.Segment, readers []*segment.Reader) {
 }
 
 func (s *shop) config() *Config {
-	return &Config{Files: s.files, Snapshots: s.o.Snapshots, Above: s.o.Above}
+	c := &Config{Files: s.files, Snapshots: s.o.Snapshots, Above: s.o.Above}
+	if s.halve {
+		c.Halve = 1
+	}
+	return c
 }
 
 func (s *shop) reader(n uint64) *segment.Reader { return s.readers[n] }
 
 // apply does what a root does with a result.
 func (s *shop) apply(p *Plan, r *Result) {
+	if len(r.outs) > 1 {
+		s.divided++
+	}
 	removed := r.Edit.Remove
 	for _, g := range r.Edit.Add {
 		if p.Move {
@@ -247,9 +264,12 @@ func TestEveryReaderSeesTheSame(t *testing.T) {
 		rounds = 15
 	}
 	why := map[Why]int{}
-	moved, both := 0, 0
-	for range rounds {
+	moved, both, divided := 0, 0, 0
+	for i := range rounds {
 		s := newShop(t)
+		if s.halve = i%2 == 1; i%4 > 1 {
+			syncAllBeside(t)
+		}
 		keys := 20 + rng.IntN(200)
 		moving := rng.IntN(3) == 0
 		at := 0
@@ -318,16 +338,20 @@ func TestEveryReaderSeesTheSame(t *testing.T) {
 			require.Equal(t, 6, g.Level)
 			require.Zero(t, g.Tombstones+g.RangeDeletes)
 		}
+		divided += s.divided
 	}
-	t.Log(why, "moves", moved, "two at once", both)
+	t.Log(why, "moves", moved, "two at once", both, "divided", divided)
 	require.NotZero(t, both)
+	require.NotZero(t, divided)
 	for _, w := range []Why{WhyDrop, WhyLevel0, WhyManual, WhyTombstones} {
 		require.NotZero(t, why[w], w)
 	}
 }
 
 // filled is a shop and a plan that merges two levels of it.
-func filled(t testing.TB, dels bool) (*shop, *Plan) {
+func filled(t testing.TB, dels bool) (*shop, *Plan) { return filledFor(t, dels, false) }
+
+func filledFor(t testing.TB, dels, halve bool) (*shop, *Plan) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	s := newShop(t)
 	s.noDels = !dels
@@ -344,7 +368,25 @@ func filled(t testing.TB, dels bool) (*shop, *Plan) {
 	s.check()
 	p, _ = PlanRange(s.segs, s.o, nil, nil, nil)
 	require.Greater(t, len(p.Inputs), 4)
+	s.halve = halve
 	return s, p
+}
+
+// syncAllBeside has also small segments synced beside what follows.
+func syncAllBeside(t testing.TB) {
+	old := syncBeside
+	syncBeside = 0
+	t.Cleanup(func() { syncBeside = old })
+}
+
+// eachWay runs a test with merges and syncs one after the other, and with each in
+// goroutines of their own.
+func eachWay(t *testing.T, test func(t *testing.T, beside bool)) {
+	t.Run("in turn", func(t *testing.T) { test(t, false) })
+	t.Run("beside", func(t *testing.T) {
+		syncAllBeside(t)
+		test(t, true)
+	})
 }
 
 // reopen makes the readers of a shop read through fsys.
@@ -362,11 +404,13 @@ func (s *shop) reopen(fsys vfs.FS) func(uint64) *segment.Reader {
 
 // TestRunFailsAtEveryCall fails each call once, for good or for a moment: the
 // outputs are gone, the inputs are as they were, and another try succeeds.
-func TestRunFailsAtEveryCall(t *testing.T) {
+func TestRunFailsAtEveryCall(t *testing.T) { eachWay(t, testRunFailsAtEveryCall) }
+
+func testRunFailsAtEveryCall(t *testing.T, beside bool) {
 	for _, e := range []error{syscall.EIO, syscall.ENOSPC} {
 		failed := 0
 		for k := 1; ; k++ {
-			s, p := filled(t, true)
+			s, p := filledFor(t, true, beside)
 			in := vfs.NewInjector(s.mem)
 			readers := s.reopen(in)
 			before, err := s.mem.List("db")
@@ -396,6 +440,11 @@ func TestRunFailsAtEveryCall(t *testing.T) {
 	}
 }
 
+// samePace is a Config.Pace by which all goroutines call the same.
+func samePace(pace func(context.Context, int64) error) func() func(context.Context, int64) error {
+	return func() func(context.Context, int64) error { return pace }
+}
+
 func watchEvery(t *testing.T, n int64) {
 	old := watchVersions
 	watchVersions = n
@@ -403,20 +452,22 @@ func watchEvery(t *testing.T, n int64) {
 }
 
 // TestRunIsCancelledAtEveryStep ends the context at each leave to go on.
-func TestRunIsCancelledAtEveryStep(t *testing.T) {
+func TestRunIsCancelledAtEveryStep(t *testing.T) { eachWay(t, testRunIsCancelledAtEveryStep) }
+
+func testRunIsCancelledAtEveryStep(t *testing.T, beside bool) {
 	for k := 0; ; k++ {
-		s, p := filled(t, true)
+		s, p := filledFor(t, true, beside)
 		before, err := s.mem.List("db")
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
 		cfg := s.config()
-		steps := 0
-		cfg.Pace = func(context.Context, int64) error {
-			if steps++; steps == k {
+		var steps atomic.Int64
+		cfg.Pace = samePace(func(context.Context, int64) error {
+			if steps.Add(1) == int64(k) {
 				cancel()
 			}
 			return nil
-		}
+		})
 		if k == 0 {
 			cancel()
 		}
@@ -437,10 +488,12 @@ func TestRunIsCancelledAtEveryStep(t *testing.T) {
 	}
 }
 
-func TestRunEndsWithTheErrorOfItsPace(t *testing.T) {
-	s, p := filled(t, true)
+func TestRunEndsWithTheErrorOfItsPace(t *testing.T) { eachWay(t, testRunEndsWithTheErrorOfItsPace) }
+
+func testRunEndsWithTheErrorOfItsPace(t *testing.T, beside bool) {
+	s, p := filledFor(t, true, beside)
 	cfg, stop := s.config(), errors.New("stop")
-	cfg.Pace = func(context.Context, int64) error { return stop }
+	cfg.Pace = samePace(func(context.Context, int64) error { return stop })
 	watchEvery(t, 8)
 	_, err := Run(context.Background(), cfg, p, s.reader)
 	require.ErrorIs(t, err, stop)
@@ -508,8 +561,10 @@ func TestWhatIsNotTouchedStays(t *testing.T) {
 }
 
 // TestAbortTakesAllBack: a result that is not wanted leaves no file.
-func TestAbortTakesAllBack(t *testing.T) {
-	s, p := filled(t, true)
+func TestAbortTakesAllBack(t *testing.T) { eachWay(t, testAbortTakesAllBack) }
+
+func testAbortTakesAllBack(t *testing.T, beside bool) {
+	s, p := filledFor(t, true, beside)
 	r, err := Run(context.Background(), s.config(), p, s.reader)
 	require.NoError(t, err)
 	require.NotEmpty(t, r.Edit.Add)

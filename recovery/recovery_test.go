@@ -70,6 +70,7 @@ func settle(t *testing.T, mem *vfs.Mem, s *Store, high base.LSN) manifest.Segmen
 	}
 	meta, err := w.Finish()
 	require.NoError(t, err)
+	require.NoError(t, f.Sync())
 	require.NoError(t, f.Close())
 	require.NoError(t, mem.SyncDir("db"))
 	g := manifest.Segment{Number: n, Size: meta.Size, Count: meta.Count, MinLSN: meta.MinLSN, MaxLSN: meta.MaxLSN, Hash: meta.Hash, Lo: meta.Lo, Hi: meta.Hi}

@@ -281,8 +281,8 @@ func (w *Writer) fail(err error) error {
 	return err
 }
 
-// Finish writes the rest of the file and syncs it with f.Sync; it does not
-// close f. The file's name is durable only after the caller has synced the
+// Finish writes the rest of the file; it neither syncs nor closes f. The segment is
+// durable once the caller has synced the file, and its name after a sync of the
 // directory. Without any version and any range delete the error is ErrEmpty. After Finish, whatever
 // it returned, the writer accepts nothing.
 func (w *Writer) Finish() (Meta, error) {
@@ -310,9 +310,6 @@ func (w *Writer) Finish() (Meta, error) {
 	w.out = append(w.out, f.encode()...)
 	if err := w.write(len(w.out)); err != nil {
 		return Meta{}, err
-	}
-	if err := w.f.Sync(); err != nil {
-		return Meta{}, w.fail(fmt.Errorf("segment: sync %v: %w", w.id, err))
 	}
 	w.err = ErrFinished
 	w.out, w.packed, w.hashes, w.data, w.index, w.dels = nil, nil, hashes{}, dataBuilder{}, indexBuilder{}, delsBuilder{}

@@ -375,7 +375,7 @@ func (db *DB) close() error {
 	db.bgMu.Lock() // see removeWhileOpen
 	db.shut.Store(true)
 	db.bgMu.Unlock()
-	db.pool.Shut()
+	db.pool.Shut()()
 	last := db.view.Load()
 	last.gate.shut(func() { db.drop(last) })
 	db.unlock()

@@ -139,6 +139,8 @@ func (db *DB) keepMemory() {
 
 // letMemoryGo ends what keepMemory began, or waits on.
 func (db *DB) letMemoryGo() {
+	free := func() {}
+	defer func() { free() }()
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if left := poolFor - time.Since(db.froze); left > 0 && !db.closed {
@@ -146,7 +148,7 @@ func (db *DB) letMemoryGo() {
 		return
 	}
 	db.pooling = false
-	db.pool.Shut()
+	free = db.pool.Shut()
 	if !db.closed {
 		db.share(db.view.Load())
 	}

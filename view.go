@@ -222,14 +222,12 @@ func (db *DB) removeWhileOpen(name string) error {
 // else knows the store yet.
 func (db *DB) share(v *view) {
 	left := db.opts.MemoryLimit - db.opts.MemtableSize
-	frozen := int64(0)
 	for _, f := range v.frozen {
-		frozen += f.table.Bytes()
+		left -= f.table.Bytes()
 	}
-	if db.pooling { // what is frozen is kept for another when it is settled
-		frozen = max(frozen, db.pool.Max())
+	if db.pooling { // what is kept is there for what the active one still takes
+		left -= max(0, db.pool.Max()-max(0, db.opts.MemtableSize-v.active.Bytes()))
 	}
-	left -= frozen
 	v.tables(func(t *table) { left -= t.file.r.Memory() })
 	db.cache.Resize(max(left, db.opts.MemoryLimit/8))
 }

@@ -109,24 +109,21 @@ func inParallel(ctx context.Context, parts []*part) error {
 	if len(parts) == 1 {
 		return parts[0].run(ctx)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var g sync.WaitGroup
-	errs := make([]error, len(parts))
-	for i, p := range parts {
+	var once sync.Once
+	var first error
+	for _, p := range parts {
 		g.Go(func() {
-			if errs[i] = p.run(ctx); errs[i] != nil {
-				cancel(errs[i])
+			if err := p.run(ctx); err != nil {
+				once.Do(func() { first = err })
+				cancel()
 			}
 		})
 	}
 	g.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return context.Cause(ctx)
-		}
-	}
-	return nil
+	return first
 }
 
 func numbers(segs []manifest.Segment) []uint64 {

@@ -500,6 +500,20 @@ func testRunEndsWithTheErrorOfItsPace(t *testing.T, beside bool) {
 	s.check()
 }
 
+// TestRunEndsWithTheErrorOfItsContext, not with its cause.
+func TestRunEndsWithTheErrorOfItsContext(t *testing.T) {
+	eachWay(t, func(t *testing.T, beside bool) {
+		s, p := filledFor(t, true, beside)
+		watchEvery(t, 8)
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cfg := s.config()
+		cfg.Pace = samePace(func(context.Context, int64) error { cancel(errors.New("why")); return nil })
+		_, err := Run(ctx, cfg, p, s.reader)
+		require.ErrorIs(t, err, context.Canceled)
+		s.check()
+	})
+}
+
 // TestDamagedInput: any byte of the data that is wrong ends the compaction, which
 // names file and place. (What a range delete hides from everybody is not read.)
 func TestDamagedInput(t *testing.T) {

@@ -36,18 +36,21 @@ func (p *Pool) Open() {
 	}
 }
 
-// Shut gives all that is kept to the operating system, and keeps nothing more.
-func (p *Pool) Shut() {
+// Shut has the pool keep nothing more, and returns what gives all that it kept to the
+// operating system: that takes a while, and nobody need hold a lock meanwhile.
+func (p *Pool) Shut() (free func()) {
 	if p == nil {
-		return
+		return func() {}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.open = false
-	for i := range p.kept {
-		p.kept[i].Free()
+	kept := p.kept
+	p.open, p.kept = false, nil
+	return func() {
+		for i := range kept {
+			kept[i].Free()
+		}
 	}
-	p.kept = nil
 }
 
 // Max returns how many bytes an open pool keeps at most.

@@ -43,7 +43,7 @@ func TestPool(t *testing.T) {
 		require.Len(t, pool.kept, 2)
 	}
 	require.Equal(t, int64(16<<20), pool.Max())
-	pool.Shut()
+	pool.Shut()()
 	require.Empty(t, pool.kept)
 	tab := NewShared(32<<20, pool)
 	tab.Retain()

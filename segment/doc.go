@@ -12,7 +12,7 @@
 //	w, err := segment.NewWriter(f, id, segment.WriterOptions{})
 //	err = w.Add(key, lsn, base.KindPut, value)   // in order
 //	err = w.AddRangeDeletes(set)
-//	meta, err := w.Finish()                      // writes the rest and syncs f
+//	meta, err := w.Finish()                      // writes the rest; f is still to be synced
 //
 //	r, err := segment.Open(f, name, id, segment.Options{Cache: c})
 //	value, kind, at, found, err := r.Get(key, lsn)

@@ -26,6 +26,7 @@ import (
 	"sync/atomic"
 
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/batch"
 	"github.com/forebaydb/forebay/wal"
 )
 
@@ -47,6 +48,10 @@ type Table interface {
 	// record, so that a table can ask the memory for what it will need. It is called
 	// like Apply, and changes nothing that can be seen.
 	Ahead(lsn base.LSN, record []byte)
+	// Place gives the items that a record appends to sequences their offsets. It is
+	// called in LSN order, before the record is copied to the log, and only for those
+	// that append something.
+	Place(record []byte)
 	// Applied follows the Apply calls of one group; last is the group's last
 	// LSN. No batch is split by it.
 	Applied(last base.LSN)
@@ -179,6 +184,9 @@ func (p *Pipeline) SubmitGuarded(record []byte, level wal.Level, guard func() er
 func (c *Commit) prepare(p *Pipeline, record []byte, level wal.Level, hook func(base.LSN, []byte)) {
 	c.p, c.hook = p, hook
 	c.rec[0].Data = record
+	if batch.HasAppends(record) {
+		c.rec[0].Keep = batch.AppendedBytes(record)
+	}
 	c.req = wal.Request{Records: c.rec[:], Level: level, Owner: c}
 }
 
@@ -203,6 +211,11 @@ func (p *Pipeline) Assign(reqs []*wal.Request) {
 	for _, r := range reqs {
 		if c, ok := r.Owner.(*Commit); ok && c.hook != nil {
 			c.hook(r.First, c.rec[0].Data)
+		}
+		for i := range r.Records {
+			if batch.HasAppends(r.Records[i].Data) {
+				p.table.Place(r.Records[i].Data)
+			}
 		}
 	}
 	// The memory answers while the records are laid out.

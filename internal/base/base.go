@@ -53,6 +53,9 @@ const (
 	// version of a key: batches, memtables and segments keep range deletes
 	// apart, as RangeDelete values, and no Iterator shows this kind.
 	KindRangeDelete Kind = 3
+	// KindAppend appends items to a sequence. It is of batches alone: a table has of
+	// it the entry of the sequence's index that its commit makes.
+	KindAppend Kind = 4
 )
 
 // OwnLSN is where the LSNs begin that a transaction gives to its own writes
@@ -75,6 +78,8 @@ func (k Kind) String() string {
 		return "delete"
 	case KindRangeDelete:
 		return "range delete"
+	case KindAppend:
+		return "append"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }

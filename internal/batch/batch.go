@@ -8,9 +8,11 @@
 //
 //	 0         1          2
 //	+---------+----------+----------------+------+------+-- … --+------+
-//	| version | reserved | count, uvarint | op 0 | op 1 |       | op n |
-//	|   = 1   |   = 0    |  1 to 4 bytes  |      |      |       |      |
+//	| version |  flags   | count, uvarint | op 0 | op 1 |       | op n |
+//	|   = 1   |          |  1 to 4 bytes  |      |      |       |      |
 //	+---------+----------+----------------+------+------+-- … --+------+
+//
+// The one flag there is, 1, says that there are appends.
 //
 //	put:
 //	+------+---------------------+-----+-----------------------+-------+
@@ -27,6 +29,13 @@
 //	|  3   | lo length, uvarint | lo | hi length, uvarint | hi |
 //	+------+--------------------+----+--------------------+----+
 //
+//	append, of items to the sequence that key names. The length is of all behind it.
+//	offset has 8 bytes, little endian: that of the first item; who orders the batch
+//	puts it in. An item is its length, uvarint, and its bytes:
+//	+------+---------------------+-----+-----------------+--------+--------+-- … --+
+//	|  4   | key length, uvarint | key | length, uvarint | offset | item 0 |       |
+//	+------+---------------------+-----+-----------------+--------+--------+-- … --+
+//
 // Example: put "a" = "1" and delete "bc", 12 bytes:
 //
 //	01 00 02   01 01 61 01 31   02 02 62 63
@@ -34,6 +43,10 @@
 // Example: delete from "b" to before "cc", then put "c" = "", 12 bytes:
 //
 //	01 00 02   03 01 62 02 63 63   01 01 63 00
+//
+// Example: append "x" and "" to "\x02", behind five items, 18 bytes:
+//
+//	01 01 01   04 01 02 0b 05 00 00 00 00 00 00 00 01 78 00
 //
 // The last operation ends the record; bytes after it are an error. There is
 // no checksum and no length of the whole: both belong to the log's frame.
@@ -55,6 +68,10 @@
 // its operations one after the other and to who gives them all one LSN, at
 // which a range delete hides what is below it.
 //
+// What is appended has nothing to do with keys and their values. Appends come last,
+// one for each sequence, ascending by key, each with an item or more: Decode refuses
+// any other order.
+//
 // An empty value is a value; only a delete makes a key absent. An empty key
 // is refused. A batch of no operations is legal to encode and to decode. The
 // limits of package base hold in both directions with the same numbers, so
@@ -73,7 +90,9 @@ import (
 
 const (
 	version   = 1 // wire format: first byte of a record
-	fixedSize = 2 // wire format: version and reserved byte
+	fixedSize = 2 // wire format: version and flags
+
+	flagAppends = 1 // wire format
 
 	// countRoom is the longest uvarint of a count: an operation takes at
 	// least 3 bytes, so that base.MaxRecordSize holds fewer than 1<<28.
@@ -136,6 +155,8 @@ type Batch struct {
 	// from each other, and what they cover of the batch is gone. pending
 	// counts those behind them, of which all this is still to be done.
 	spans, pending int
+
+	appends []appended // ascending by key
 }
 
 // Put sets key to value. It copies both. It returns ErrEmptyKey or a
@@ -153,8 +174,9 @@ func (b *Batch) Delete(key []byte) error {
 	return b.add(base.KindDelete, key, nil)
 }
 
-// Append is Put, Delete or, with key and value as its bounds, DeleteRange, as
-// kind says; a delete has no use for value. Any other kind is ErrKind.
+// Append is Put, Delete, with key and value as its bounds DeleteRange, or, with the
+// items of a decoded append as value, AppendItem of each, as kind says; a delete has no
+// use for value. Any other kind is ErrKind.
 func (b *Batch) Append(kind base.Kind, key, value []byte) error {
 	switch kind {
 	case base.KindPut:
@@ -163,6 +185,13 @@ func (b *Batch) Append(kind base.Kind, key, value []byte) error {
 		return b.Delete(key)
 	case base.KindRangeDelete:
 		return b.DeleteRange(key, value)
+	case base.KindAppend:
+		for i := ItemsOf(value); i.Next(); {
+			if err := b.AppendItem(key, i.Item()); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	return ErrKind
 }
@@ -170,7 +199,7 @@ func (b *Batch) Append(kind base.Kind, key, value []byte) error {
 // Len returns the number of operations, each key counted once. Between a
 // DeleteRange and the next Bytes it also counts what Bytes will leave out: the
 // operations that the range covers, and ranges that overlap.
-func (b *Batch) Len() int { return len(b.ops) - b.dead }
+func (b *Batch) Len() int { return len(b.ops) - b.dead + len(b.appends) }
 
 // Get returns the last put or delete of a key, of a batch that has no range deletes.
 // The value is the batch's own memory, valid until the next call of another method
@@ -198,7 +227,7 @@ func (b *Batch) Size() int {
 }
 
 func (b *Batch) liveSize() int {
-	return max(0, len(b.buf)-headRoom) - b.deadSize
+	return max(0, len(b.buf)-headRoom) - b.deadSize + b.appendsSize()
 }
 
 // Reset empties the batch and keeps its memory. A slice that Bytes returned
@@ -209,6 +238,7 @@ func (b *Batch) Reset() {
 	b.table = b.table[:0]
 	b.dead, b.deadSize = 0, 0
 	b.spans, b.pending = 0, 0
+	b.appends = b.appends[:0]
 }
 
 // Bytes returns the encoded batch. The slice is the batch's own memory: it is
@@ -223,10 +253,20 @@ func (b *Batch) Bytes() []byte {
 	}
 	// The header is written up against the first operation, whatever the
 	// length of the count, so that the operations never move.
-	start := headRoom - fixedSize - uvarintLen(len(b.ops))
-	h := append(b.buf[start:start], version, 0)
-	binary.AppendUvarint(h, uint64(len(b.ops)))
-	return b.buf[start:len(b.buf):len(b.buf)]
+	count, ops := len(b.ops)+len(b.appends), len(b.buf)
+	start := headRoom - fixedSize - uvarintLen(count)
+	flags := byte(0)
+	if len(b.appends) > 0 {
+		flags = flagAppends
+	}
+	h := append(b.buf[start:start], version, flags)
+	binary.AppendUvarint(h, uint64(count))
+	for i := range b.appends { // behind the operations, where the next one goes, too
+		b.buf = appendOp(b.buf, base.KindAppend, b.appends[i].key, b.appends[i].items)
+	}
+	rec := b.buf[start:len(b.buf):len(b.buf)]
+	b.buf = b.buf[:ops]
+	return rec
 }
 
 func (b *Batch) room() {

@@ -72,8 +72,8 @@ func Decode(rec []byte) (Reader, error) {
 	if rec[0] != version {
 		return Reader{}, &DecodeError{Offset: 0, Reason: fmt.Sprintf("version %d", rec[0]), Err: ErrVersion}
 	}
-	if rec[1] != 0 {
-		return Reader{}, corrupt(1, "reserved byte is not zero")
+	if rec[1]&^flagAppends != 0 {
+		return Reader{}, corrupt(1, "unknown flags")
 	}
 	count, first, reason := uvarint(rec, fixedSize)
 	if reason != "" {
@@ -86,11 +86,14 @@ func Decode(rec []byte) (Reader, error) {
 			return Reader{}, corrupt(bad, reason)
 		case end != len(rec):
 			return Reader{}, corrupt(end, trailing)
+		case HasAppends(rec) != (o.kind == base.KindAppend):
+			return Reader{}, corrupt(1, wrongFlag)
 		}
 		return Reader{rec: rec, off: end, count: 1, cur: o, met: true}, nil
 	}
 	off := first
 	spans, end := true, []byte(nil) // end of the last range delete
+	var last []byte                 // key of the last append
 	for range count {
 		at := off
 		var o operation
@@ -99,6 +102,12 @@ func Decode(rec []byte) (Reader, error) {
 			return Reader{}, corrupt(bad, reason)
 		}
 		switch {
+		case o.kind == base.KindAppend && bytes.Compare(last, o.key) >= 0:
+			return Reader{}, corrupt(at, "append not above the one before")
+		case o.kind == base.KindAppend:
+			spans, last = false, o.key
+		case last != nil:
+			return Reader{}, corrupt(at, "operation behind an append")
 		case o.kind != base.KindRangeDelete:
 			spans = false
 		case !spans:
@@ -111,6 +120,9 @@ func Decode(rec []byte) (Reader, error) {
 	}
 	if off != len(rec) {
 		return Reader{}, corrupt(off, trailing)
+	}
+	if HasAppends(rec) != (last != nil) {
+		return Reader{}, corrupt(1, wrongFlag)
 	}
 	return Reader{rec: rec, off: first, count: count}, nil
 }
@@ -132,7 +144,10 @@ func First(rec []byte) (kind base.Kind, key []byte) {
 	return o.kind, o.key
 }
 
-const trailing = "bytes after the last operation"
+const (
+	trailing  = "bytes after the last operation"
+	wrongFlag = "the flags say otherwise of appends"
+)
 
 // Len returns the number of operations in the batch, wherever the Reader
 // stands.
@@ -162,7 +177,8 @@ func (r *Reader) Key() []byte { return r.cur.key }
 
 // Value returns the value of the current operation, a part of the record: not
 // nil for a put, though it may be empty, and nil for a delete. Of a range
-// delete it is the upper bound, which is above Key and not covered.
+// delete it is the upper bound, which is above Key and not covered; of an append the
+// items (see ItemsOf).
 func (r *Reader) Value() []byte { return r.cur.value }
 
 // parseOp reads the operation at off and returns it with the offset of the
@@ -172,7 +188,7 @@ func parseOp(rec []byte, off int) (o operation, next, bad int, reason string) {
 		return o, 0, off, "fewer operations than counted"
 	}
 	o.kind = base.Kind(rec[off])
-	if o.kind < base.KindPut || o.kind > base.KindRangeDelete {
+	if o.kind < base.KindPut || o.kind > base.KindAppend {
 		return o, 0, off, "unknown kind of operation"
 	}
 	off++
@@ -206,6 +222,11 @@ func parseOp(rec []byte, off int) (o operation, next, bad int, reason string) {
 	o.value = rec[at : at+n : at+n]
 	if o.kind == base.KindRangeDelete && bytes.Compare(o.key, o.value) >= 0 {
 		return o, 0, off, "empty range"
+	}
+	if o.kind == base.KindAppend {
+		if bad, reason := checkItems(o.value); reason != "" {
+			return o, 0, at + bad, reason
+		}
 	}
 	return o, at + n, 0, ""
 }

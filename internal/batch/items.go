@@ -1,0 +1,163 @@
+package batch
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+
+	"github.com/forebaydb/forebay/internal/base"
+)
+
+// offsetSize is the length of the offset before the items.
+const offsetSize = 8
+
+// appended is what a batch appends to one sequence.
+type appended struct {
+	key   []byte
+	items []byte // with the offset, which is still 0
+	n     int
+}
+
+// AppendItem appends an item to the sequence that key names, behind what the batch
+// appends there already. It copies both. It returns ErrEmptyKey or a *LimitError and
+// then leaves the batch as it was: the items of one sequence may have
+// base.MaxValueSize bytes together, with their lengths and 8 bytes more.
+func (b *Batch) AppendItem(key, item []byte) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	i, found := slices.BinarySearchFunc(b.appends, key, func(a appended, key []byte) int { return bytes.Compare(a.key, key) })
+	had := 0
+	if found {
+		had = len(b.appends[i].items)
+	}
+	if !found {
+		had = offsetSize
+	}
+	has := had + uvarintLen(len(item)) + len(item)
+	if has > base.MaxValueSize {
+		return &LimitError{"value", has, base.MaxValueSize}
+	}
+	more := has + uvarintLen(has) - had - uvarintLen(had)
+	if !found {
+		more = appendSize(len(key), has) + uvarintLen(b.Len()+1) - uvarintLen(b.Len())
+	}
+	if b.pending > 0 && b.Size()+more > base.MaxRecordSize {
+		b.resolve()
+	}
+	if n := b.Size() + more; n > base.MaxRecordSize {
+		return &LimitError{"batch", n, base.MaxRecordSize}
+	}
+	if !found {
+		b.appends = slices.Insert(b.appends, i, appended{key: bytes.Clone(key), items: make([]byte, offsetSize, max(64, has))})
+	}
+	a := &b.appends[i]
+	a.items = append(binary.AppendUvarint(a.items, uint64(len(item))), item...)
+	a.n++
+	return nil
+}
+
+// appendSize is how many bytes an append takes in a record.
+func appendSize(key, items int) int {
+	return 1 + uvarintLen(key) + key + uvarintLen(items) + items
+}
+
+func (b *Batch) appendsSize() (n int) {
+	for i := range b.appends {
+		n += appendSize(len(b.appends[i].key), len(b.appends[i].items))
+	}
+	return n
+}
+
+// Items returns how many items the batch appends to a sequence.
+func (b *Batch) Items(key []byte) int {
+	for i := range b.appends {
+		if bytes.Equal(b.appends[i].key, key) {
+			return b.appends[i].n
+		}
+	}
+	return 0
+}
+
+// Items walks the items of one append.
+type Items struct {
+	rest []byte
+	cur  []byte
+}
+
+// ItemsOf returns the items of the Value of an append of a decoded batch.
+func ItemsOf(value []byte) Items { return Items{rest: value[offsetSize:]} }
+
+// FirstOffset returns the offset of the first item of the Value of an append.
+func FirstOffset(value []byte) uint64 { return binary.LittleEndian.Uint64(value) }
+
+// HasAppends says whether a record that Bytes returned appends something.
+func HasAppends(rec []byte) bool { return len(rec) >= fixedSize && rec[1]&flagAppends != 0 }
+
+// AppendedBytes returns how many bytes of a record are what it appends.
+func AppendedBytes(rec []byte) (n uint64) {
+	r, err := Decode(rec)
+	for err == nil && r.Next() {
+		if r.Kind() == base.KindAppend {
+			n += uint64(len(r.Value()))
+		}
+	}
+	return n
+}
+
+// Place gives the items of a record their offsets: next returns that of the first of n
+// that are appended to a sequence. The record is one that Bytes returned.
+func Place(rec []byte, next func(key []byte, n int) uint64) {
+	r, err := Decode(rec)
+	for err == nil && r.Next() {
+		if r.Kind() == base.KindAppend {
+			binary.LittleEndian.PutUint64(r.Value(), next(r.Key(), CountItems(r.Value())))
+		}
+	}
+}
+
+// Next moves to the next item, at first to the first, and says whether there is one.
+func (i *Items) Next() bool {
+	if len(i.rest) == 0 {
+		i.cur = nil
+		return false
+	}
+	n, at, _ := uvarint(i.rest, 0)
+	i.cur, i.rest = i.rest[at:at+n:at+n], i.rest[at+n:]
+	return true
+}
+
+// Item returns the current item, a part of the record.
+func (i *Items) Item() []byte { return i.cur }
+
+// Skip passes over n items, or what there is.
+func (i *Items) Skip(n int) {
+	for ; n > 0 && i.Next(); n-- {
+	}
+}
+
+// CountItems returns how many items there are in the Value of an append.
+func CountItems(value []byte) (n int) {
+	for i := ItemsOf(value); i.Next(); {
+		n++
+	}
+	return n
+}
+
+// checkItems says what of the value of an append does not hold, and where in it.
+func checkItems(value []byte) (bad int, reason string) {
+	if len(value) <= offsetSize {
+		return 0, "appends nothing"
+	}
+	for off := offsetSize; off < len(value); {
+		n, at, reason := uvarint(value, off)
+		switch {
+		case reason != "":
+			return off, "length of an item: " + reason
+		case n > len(value)-at:
+			return off, "item longer than what is appended"
+		}
+		off = at + n
+	}
+	return 0, ""
+}

@@ -58,6 +58,7 @@ type DB struct {
 	view    atomic.Pointer[view]
 	readers readers
 	gap     gap
+	seqs    sequences
 	spaces  spaces
 	space   *Keyspace // the default one
 	shut    atomic.Bool

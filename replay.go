@@ -212,9 +212,12 @@ type batchTable interface {
 func enter(into batchTable, lsn base.LSN, record []byte) error {
 	r, err := batch.Decode(record)
 	for err == nil && r.Next() {
-		if r.Kind() == base.KindRangeDelete {
+		switch r.Kind() {
+		case base.KindRangeDelete:
 			err = into.AddRangeDelete(lsn, r.Key(), r.Value())
-		} else {
+		case base.KindAppend:
+			err = addEntry(into, lsn, r.Key(), r.Value())
+		default:
 			err = into.Add(lsn, r.Kind(), r.Key(), r.Value())
 		}
 	}

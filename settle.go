@@ -2,6 +2,7 @@ package forebay
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/forebaydb/forebay/compaction"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
+	"github.com/forebaydb/forebay/internal/keyspace"
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/memtable"
 	"github.com/forebaydb/forebay/vfs"
@@ -48,15 +50,18 @@ func (db *DB) apply(lsn base.LSN, record []byte) error {
 	active, watched := db.view.Load().active, db.gap.on.Load()
 	for more := r.Next(); more; {
 		kind, key, value := r.Kind(), r.Key(), r.Value()
-		if more = r.Next(); more && r.Kind() != base.KindRangeDelete {
+		if more = r.Next(); more && r.Kind() < base.KindRangeDelete {
 			active.Ahead(lsn, r.Key())
 		}
 		if watched && kind == base.KindPut {
 			db.gap.put(key)
 		}
-		if kind == base.KindRangeDelete {
+		switch kind {
+		case base.KindRangeDelete:
 			err = active.AddRangeDelete(lsn, key, value)
-		} else {
+		case base.KindAppend:
+			err = addEntry(active, lsn, key, value)
+		default:
 			err = active.Add(lsn, kind, key, value)
 		}
 		if err != nil {
@@ -64,6 +69,14 @@ func (db *DB) apply(lsn base.LSN, record []byte) error {
 		}
 	}
 	return nil
+}
+
+// addEntry enters the index entry of an append.
+func addEntry(into batchTable, lsn base.LSN, key, value []byte) error {
+	var k [keyspace.MaxPrefix + 8]byte
+	var v [2 * binary.MaxVarintLen64]byte
+	entryKey, entryValue := batch.IndexEntry(k[:0], v[:0], key, value)
+	return into.Add(lsn, base.KindPut, entryKey, entryValue)
 }
 
 // grewStep is how many bytes a memtable grows between two words to the pacer.

@@ -51,9 +51,13 @@ func (p *replay) apply(lsn base.LSN, rec []byte) error {
 		return fmt.Errorf("%w: %w", errBatch, err)
 	}
 	for r.Next() {
-		if r.Kind() == base.KindRangeDelete {
+		switch r.Kind() {
+		case base.KindRangeDelete:
 			err = p.table.AddRangeDelete(lsn, r.Key(), r.Value())
-		} else {
+		case base.KindAppend:
+			k, v := batch.IndexEntry(nil, nil, r.Key(), r.Value())
+			err = p.table.Add(lsn, base.KindPut, k, v)
+		default:
 			err = p.table.Add(lsn, r.Kind(), r.Key(), r.Value())
 		}
 		// A key twice in a batch is what no Forebay writes: the first one counts.

@@ -161,3 +161,32 @@ func checkItems(value []byte) (bad int, reason string) {
 	}
 	return 0, ""
 }
+
+// The index of a sequence lies in a table: for each append, under the sequence's key and
+// the offset of the first item, big endian, how many items there are and how many bytes
+// the append has, both uvarint. The entry's LSN says in which record they are.
+
+// IndexEntry appends to k and v the entry that a commit makes of an append.
+func IndexEntry(k, v, key, value []byte) (entryKey, entryValue []byte) {
+	k = IndexKey(k, key, FirstOffset(value))
+	v = binary.AppendUvarint(v, uint64(CountItems(value)))
+	return k, binary.AppendUvarint(v, uint64(len(value)))
+}
+
+// IndexKey appends the key of the entry of an append whose first item has that offset.
+func IndexKey(dst, key []byte, offset uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, key...), offset)
+}
+
+// DecodeIndexEntry reads an entry. own is its key behind the sequence's.
+func DecodeIndexEntry(own, value []byte) (offset, count, size uint64, ok bool) {
+	if len(own) != offsetSize {
+		return 0, 0, 0, false
+	}
+	count, n := binary.Uvarint(value)
+	if n <= 0 {
+		return 0, 0, 0, false
+	}
+	size, m := binary.Uvarint(value[n:])
+	return binary.BigEndian.Uint64(own), count, size, m > 0 && n+m == len(value) && count > 0
+}

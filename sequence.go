@@ -1,0 +1,249 @@
+package forebay
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/batch"
+	"github.com/forebaydb/forebay/internal/keyspace"
+)
+
+// Sequence is a named list of items that grows at its end alone. Items have offsets
+// from 0 on, without gaps, in the order of the commits that append them. An item is
+// written once: it lies in the log, whose files are kept as long as the sequence has
+// something in them, and memtables and segments have an index of it alone. It shares
+// log, batches and transactions with all keyspaces, and its name is one of theirs. It
+// is a handle, which any number of goroutines may use.
+type Sequence struct {
+	db   *DB
+	ks   *Keyspace
+	next atomic.Uint64 // the offset of the next item; the log's leader alone changes it
+}
+
+// Item is one item of a sequence. Its bytes live for one step of an iteration and must
+// not be changed.
+type Item struct {
+	Offset uint64
+	// LSN of the commit that appended it.
+	LSN   uint64
+	Value []byte
+}
+
+// sequencePrefix is what the names of the keyspaces of sequences begin with.
+const sequencePrefix = "\x00sequence/"
+
+// sequences are the handles of a store's sequences, by the ids of their keyspaces.
+type sequences struct {
+	mu   sync.RWMutex // a leaf
+	byID map[uint64]*Sequence
+}
+
+func (s *sequences) get(id uint64) *Sequence {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byID[id]
+}
+
+// Sequence returns the sequence with a name of 1 to 245 bytes, and makes it, by a
+// commit at the default level, when there is none. A store that is open for reading
+// only returns ErrNoKeyspace then.
+func (db *DB) Sequence(name string) (*Sequence, error) {
+	ks, err := db.Keyspace(sequencePrefix + name)
+	if err != nil {
+		return nil, err
+	}
+	if s := db.seqs.get(ks.id); s != nil {
+		return s, nil
+	}
+	// Nobody appends to it without a handle: what there is was replayed, or settled.
+	s := &Sequence{db: db, ks: ks}
+	_, next, err := s.Bounds()
+	if err != nil {
+		return nil, err
+	}
+	s.next.Store(next)
+	db.seqs.mu.Lock()
+	defer db.seqs.mu.Unlock()
+	if had := db.seqs.byID[ks.id]; had != nil {
+		return had, nil
+	}
+	if db.seqs.byID == nil {
+		db.seqs.byID = map[uint64]*Sequence{}
+	}
+	db.seqs.byID[ks.id] = s
+	return s, nil
+}
+
+// Place is for commit.Table.
+func (t memtables) Place(record []byte) {
+	batch.Place(record, func(key []byte, n int) uint64 {
+		id, _, _ := keyspace.Cut(key)
+		s := t.db.seqs.get(id) // who appends has a handle
+		first := s.next.Load()
+		s.next.Store(first + uint64(n))
+		return first
+	})
+}
+
+// Append appends an item, which is copied, at the default level, and returns its
+// offset. Errors: *LimitError, and those of Apply.
+func (s *Sequence) Append(item []byte) (offset uint64, err error) {
+	var b Batch
+	if err := b.Append(s, item); err != nil {
+		return 0, err
+	}
+	rec := b.b.Bytes()
+	guard, err := b.guard(s.db)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.db.commit(rec, s.db.opts.DefaultLevel, guard); err != nil {
+		return 0, err
+	}
+	r, err := batch.Decode(rec)
+	if err != nil || !r.Next() {
+		return 0, fmt.Errorf("forebay: an append of its own does not decode: %w", err)
+	}
+	return batch.FirstOffset(r.Value()), nil
+}
+
+// Append adds an item to the end of a sequence when the batch is committed, behind the
+// items that the batch appends to it already. It is copied. Errors: *LimitError; the
+// batch is then as it was.
+func (b *Batch) Append(s *Sequence, item []byte) error {
+	return b.b.AppendItem(b.use(s.ks), item)
+}
+
+// Bounds returns the offset of the first item that is there, and the one that the next
+// item will have, as reads see the sequence now.
+func (s *Sequence) Bounds() (first, next uint64, err error) {
+	it := s.ks.NewIterator(nil)
+	defer it.Close()
+	if !it.First() {
+		return 0, 0, it.Err()
+	}
+	if first, _, _, err = s.entry(it); err != nil {
+		return 0, 0, err
+	}
+	if !it.Last() {
+		return 0, 0, it.Err()
+	}
+	last, count, _, err := s.entry(it)
+	return first, last + count, err
+}
+
+// entry reads the index entry on which it stands.
+func (s *Sequence) entry(it *Iterator) (offset, count, size uint64, err error) {
+	offset, count, size, ok := batch.DecodeIndexEntry(it.Key(), it.Value())
+	if !ok {
+		return 0, 0, 0, fmt.Errorf("forebay: an entry of the index of sequence %q does not decode", s.Name())
+	}
+	return offset, count, size, nil
+}
+
+// Name returns the sequence's name.
+func (s *Sequence) Name() string { return s.ks.name[len(sequencePrefix):] }
+
+// Read iterates over the durable items from an offset on, in order, up to those that
+// are durable when it comes to them. An error ends it and comes as the last pair:
+// ErrNotFound when the item at from is not there any more, ctx's.
+func (s *Sequence) Read(ctx context.Context, from uint64) iter.Seq2[Item, error] {
+	return s.read(ctx, from, false)
+}
+
+// Follow is Read that then waits for more, until ctx ends or the store is closed.
+func (s *Sequence) Follow(ctx context.Context, from uint64) iter.Seq2[Item, error] {
+	return s.read(ctx, from, true)
+}
+
+func (s *Sequence) read(ctx context.Context, from uint64, follow bool) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		if err := s.each(ctx, from, follow, func(i Item) bool { return yield(i, nil) }); err != nil {
+			yield(Item{}, err)
+		}
+	}
+}
+
+// each calls yield for the items until it returns false.
+func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield func(Item) bool) error {
+	pos, err := s.seek(from)
+	if err != nil {
+		return err
+	}
+	t, err := s.db.log.NewTail(pos)
+	if err != nil {
+		return public(err)
+	}
+	defer t.Close()
+	for {
+		var rec []byte
+		ok := true
+		switch {
+		case s.db.shut.Load():
+			return ErrClosed
+		case follow:
+			pos, rec, err = t.Next(ctx)
+		default:
+			if err = ctx.Err(); err == nil {
+				pos, rec, ok, err = t.TryNext()
+			}
+		}
+		if err != nil {
+			return s.db.seen(public(err))
+		}
+		if !ok {
+			return nil
+		}
+		if !batch.HasAppends(rec) {
+			continue
+		}
+		r, err := batch.Decode(rec)
+		if err != nil {
+			return err
+		}
+		for r.Next() {
+			if r.Kind() != base.KindAppend || string(r.Key()) != string(s.ks.prefix) {
+				continue
+			}
+			offset := batch.FirstOffset(r.Value())
+			for items := batch.ItemsOf(r.Value()); items.Next(); offset++ {
+				if offset >= from && !yield(Item{Offset: offset, LSN: pos.LSN, Value: items.Item()}) {
+					return nil
+				}
+			}
+		}
+	}
+}
+
+// seek returns a position before the commit that appended an item, or, behind the last
+// one, the last that is durable.
+func (s *Sequence) seek(from uint64) (Position, error) {
+	db := s.db
+	end := db.log.DurablePosition()
+	it := s.ks.NewIterator(nil)
+	defer it.Close()
+	var key [8]byte
+	binary.BigEndian.PutUint64(key[:], from+1)
+	if from+1 != 0 && it.SeekLT(key[:]) || from+1 == 0 && it.Last() {
+		offset, count, _, err := s.entry(it)
+		if err != nil {
+			return Position{}, err
+		}
+		if lsn := it.LSN(); from-offset < count && lsn <= end.LSN {
+			return Position{Epoch: db.log.EpochAt(lsn - 1), LSN: lsn - 1}, nil
+		}
+		return end, nil // it comes behind that
+	}
+	if err := it.Err(); err != nil {
+		return Position{}, err
+	}
+	if it.First() {
+		return Position{}, fmt.Errorf("%w: item %d of sequence %q", ErrNotFound, from, s.Name())
+	}
+	return end, it.Err()
+}

@@ -1,0 +1,137 @@
+package forebay_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/forebaydb/forebay"
+	"github.com/forebaydb/forebay/vfs"
+)
+
+func items(t *testing.T, s *forebay.Sequence, from uint64) (out []string) {
+	t.Helper()
+	next := from
+	for it, err := range s.Read(context.Background(), from) {
+		require.NoError(t, err)
+		require.Equal(t, next, it.Offset)
+		next++
+		out = append(out, string(it.Value))
+	}
+	return out
+}
+
+func TestSequence(t *testing.T) {
+	fs := vfs.NewMem()
+	open := func() *forebay.DB {
+		db, err := forebay.Open("data", &forebay.Options{FS: fs})
+		require.NoError(t, err)
+		return db
+	}
+	db := open()
+	s, err := db.Sequence("events")
+	require.NoError(t, err)
+	require.Empty(t, items(t, s, 0))
+	for i := range 10 {
+		at, err := s.Append(fmt.Appendf(nil, "e%d", i))
+		require.NoError(t, err)
+		require.Equal(t, uint64(i), at)
+	}
+	b := db.NewBatch()
+	require.NoError(t, b.Put([]byte("k"), []byte("v")))
+	for i := 10; i < 15; i++ {
+		require.NoError(t, b.Append(s, fmt.Appendf(nil, "e%d", i)))
+	}
+	require.NoError(t, db.Apply(b, forebay.Durable))
+	want := []string{"e0", "e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8", "e9", "e10", "e11", "e12", "e13", "e14"}
+	check := func() {
+		t.Helper()
+		for from := range len(want) {
+			require.Equal(t, want[from:], items(t, s, uint64(from)))
+		}
+		require.Empty(t, items(t, s, uint64(len(want))))
+		require.Empty(t, items(t, s, ^uint64(0)))
+		first, next, err := s.Bounds()
+		require.NoError(t, err)
+		require.Zero(t, first)
+		require.Equal(t, uint64(len(want)), next)
+	}
+	check()
+	again, err := db.Sequence("events")
+	require.NoError(t, err)
+	require.Same(t, s, again)
+	for range 3 {
+		require.NoError(t, db.Close())
+		db = open()
+		s, err = db.Sequence("events")
+		require.NoError(t, err)
+		check()
+		at, err := s.Append([]byte("more"))
+		require.NoError(t, err)
+		require.Equal(t, uint64(len(want)), at)
+		want = append(want, "more")
+		check()
+		require.NoError(t, db.Checkpoint(context.Background()))
+		check()
+		require.NoError(t, db.Compact(context.Background()))
+		check()
+	}
+	require.NoError(t, db.Close())
+}
+
+// TestSequencesBesideEachOther: offsets without gaps, in the order of commits, whoever
+// appends; and one who follows meets each once.
+func TestSequencesBesideEachOther(t *testing.T) {
+	db, err := forebay.Open("data", &forebay.Options{FS: vfs.NewMem(), MemtableSize: 64 << 10, LogFileSize: 64 << 10})
+	require.NoError(t, err)
+	defer db.Close()
+	var seqs [3]*forebay.Sequence
+	for i := range seqs {
+		seqs[i], err = db.Sequence(fmt.Sprint("s", i))
+		require.NoError(t, err)
+	}
+	const writers, each = 8, 300
+	var wg, readers sync.WaitGroup
+	for _, s := range seqs {
+		readers.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			next, lsn := uint64(0), uint64(0)
+			last := map[int]int{}
+			for it, err := range s.Follow(ctx, 0) {
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var w, i int
+				if _, err := fmt.Sscan(string(it.Value), &w, &i); err != nil || it.Offset != next || it.LSN < lsn || last[w] != i {
+					t.Errorf("item %d of LSN %d: %q (%v)", it.Offset, it.LSN, it.Value, err)
+				}
+				next, lsn, last[w] = next+1, it.LSN, i+1
+				if next == writers*each {
+					return
+				}
+			}
+		})
+	}
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				b := db.NewBatch()
+				for _, s := range seqs {
+					if err := b.Append(s, fmt.Appendf(nil, "%d %d", w, i)); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := db.Apply(b, forebay.Durable); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	readers.Wait()
+}

@@ -133,6 +133,7 @@ func Open(dir string, opts *Options) (*DB, error) {
 	}
 	if !db.readOnly {
 		db.compactSoon()
+		db.recountSoon()
 	}
 	return db, nil
 }

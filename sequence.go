@@ -3,14 +3,19 @@ package forebay
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
 	"github.com/forebaydb/forebay/internal/keyspace"
+	"github.com/forebaydb/forebay/wal"
 )
 
 // Sequence is a named list of items that grows at its end alone. Items have offsets
@@ -41,6 +46,9 @@ const sequencePrefix = "\x00sequence/"
 type sequences struct {
 	mu   sync.RWMutex // a leaf
 	byID map[uint64]*Sequence
+	// trims is held by who takes items out and then tells the log what it need not
+	// keep for them: nobody may count in between.
+	trims sync.Mutex
 }
 
 func (s *sequences) get(id uint64) *Sequence {
@@ -127,8 +135,12 @@ func (s *Sequence) Bounds() (first, next uint64, err error) {
 	if !it.First() {
 		return 0, 0, it.Err()
 	}
-	if first, _, _, err = s.entry(it); err != nil {
+	first, count, size, err := s.entry(it)
+	if err != nil {
 		return 0, 0, err
+	}
+	if size == 0 {
+		first += count
 	}
 	if !it.Last() {
 		return 0, 0, it.Err()
@@ -144,6 +156,147 @@ func (s *Sequence) entry(it *Iterator) (offset, count, size uint64, err error) {
 		return 0, 0, 0, fmt.Errorf("forebay: an entry of the index of sequence %q does not decode", s.Name())
 	}
 	return offset, count, size, nil
+}
+
+// Trim takes the items before an offset out of the sequence, by a durable commit: as
+// many as there are in whole appends. The log files in which nothing is left that
+// anybody needs go.
+func (s *Sequence) Trim(before uint64) error {
+	db := s.db
+	db.seqs.trims.Lock()
+	defer db.seqs.trims.Unlock()
+	var gone kept
+	var end uint64
+	all := true
+	if err := s.entries(func(lsn, offset, count, size uint64) bool {
+		if all = offset+count <= before; !all {
+			return false
+		}
+		end = offset + count
+		if size > 0 {
+			gone.add(lsn, size)
+		}
+		return true
+	}); err != nil || len(gone) == 0 {
+		return err
+	}
+	b := db.NewBatch()
+	w := b.In(s.ks)
+	if all { // an entry of nothing says where the sequence goes on
+		end--
+	}
+	if err := w.DeleteRange(nil, batch.IndexKey(nil, nil, end)); err != nil {
+		return err
+	}
+	if all {
+		if err := w.Put(batch.IndexKey(nil, nil, end), batch.EntryOfNothing()); err != nil {
+			return err
+		}
+	}
+	if err := db.Apply(b, Durable); err != nil {
+		return err
+	}
+	return gone.giveBack(db.log)
+}
+
+// entries calls each for the entries of the index until it returns false.
+func (s *Sequence) entries(each func(lsn, offset, count, size uint64) bool) error {
+	it := s.ks.NewIterator(nil)
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		offset, count, size, err := s.entry(it)
+		if err != nil {
+			return err
+		}
+		if !each(it.LSN(), offset, count, size) {
+			return nil
+		}
+	}
+	return it.Err()
+}
+
+// kept is what appends have in the log: LSNs and bytes.
+type kept [][2]uint64
+
+func (k *kept) add(lsn, size uint64) { *k = append(*k, [2]uint64{lsn, size}) }
+
+// giveBack tells the log that it need not keep them.
+func (k kept) giveBack(l *wal.Log) error {
+	files := l.Files()
+	sums := make([]uint64, len(files))
+	for _, e := range k {
+		if i := fileOf(files, e[0]); i >= 0 {
+			sums[i] += e[1]
+		}
+	}
+	for i, f := range files {
+		if sums[i] > 0 {
+			if err := l.Unkeep(f.First, sums[i]); err != nil {
+				return public(err)
+			}
+		}
+	}
+	return nil
+}
+
+// fileOf returns which file has a record, -1 if none.
+func fileOf(files []wal.FileInfo, lsn uint64) int {
+	i := sort.Search(len(files), func(i int) bool { return files[i].Last >= lsn })
+	if i < len(files) && files[i].First <= lsn {
+		return i
+	}
+	return -1
+}
+
+// recountSoon has recount done in the background, if the log keeps anything.
+func (db *DB) recountSoon() {
+	if !slices.ContainsFunc(db.log.Files(), func(f wal.FileInfo) bool { return f.Keep > 0 }) {
+		return
+	}
+	db.spawn(func() {
+		if err := db.recount(); err != nil && !errors.Is(err, ErrClosed) {
+			db.opts.Logger.Warn("log files that sequences do not need any more stay until the next open", "error", err)
+		}
+	})
+}
+
+// recount tells the log, behind an open, what was taken out of sequences: it knows
+// again what its records said.
+func (db *DB) recount() error {
+	db.seqs.trims.Lock()
+	defer db.seqs.trims.Unlock()
+	files := db.log.Files()
+	opened := db.rep.Last
+	live := make([]uint64, len(files))
+	all, err := names(db)
+	if err != nil {
+		return err
+	}
+	for _, name := range all {
+		if !strings.HasPrefix(name, sequencePrefix) {
+			continue
+		}
+		s, err := db.Sequence(name[len(sequencePrefix):])
+		if err != nil {
+			return err
+		}
+		if err := s.entries(func(lsn, _, _, size uint64) bool {
+			if i := fileOf(files, lsn); i >= 0 {
+				live[i] += size
+			}
+			return lsn < opened
+		}); err != nil {
+			return err
+		}
+	}
+	for i, f := range files {
+		if f.Last <= opened && f.Keep > live[i] && f.First <= f.Last {
+			if err := db.log.Unkeep(f.First, f.Keep-live[i]); err != nil {
+				return public(err)
+			}
+		}
+	}
+	return nil
 }
 
 // Name returns the sequence's name.
@@ -175,7 +328,7 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 	if err != nil {
 		return err
 	}
-	t, err := s.db.log.NewTail(pos)
+	t, err := s.db.log.NewSkippingTail(pos)
 	if err != nil {
 		return public(err)
 	}
@@ -230,9 +383,12 @@ func (s *Sequence) seek(from uint64) (Position, error) {
 	var key [8]byte
 	binary.BigEndian.PutUint64(key[:], from+1)
 	if from+1 != 0 && it.SeekLT(key[:]) || from+1 == 0 && it.Last() {
-		offset, count, _, err := s.entry(it)
-		if err != nil {
+		offset, count, size, err := s.entry(it)
+		switch {
+		case err != nil:
 			return Position{}, err
+		case from-offset < count && size == 0:
+			return Position{}, s.gone(from)
 		}
 		if lsn := it.LSN(); from-offset < count && lsn <= end.LSN {
 			return Position{Epoch: db.log.EpochAt(lsn - 1), LSN: lsn - 1}, nil
@@ -243,7 +399,11 @@ func (s *Sequence) seek(from uint64) (Position, error) {
 		return Position{}, err
 	}
 	if it.First() {
-		return Position{}, fmt.Errorf("%w: item %d of sequence %q", ErrNotFound, from, s.Name())
+		return Position{}, s.gone(from)
 	}
 	return end, it.Err()
+}
+
+func (s *Sequence) gone(offset uint64) error {
+	return fmt.Errorf("%w: item %d of sequence %q", ErrNotFound, offset, s.Name())
 }

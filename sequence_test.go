@@ -135,3 +135,84 @@ func TestSequencesBesideEachOther(t *testing.T) {
 	wg.Wait()
 	readers.Wait()
 }
+
+// TestTrim: what is trimmed takes its log files along, also when the store was closed
+// in between; the rest is there, over the holes.
+func TestTrim(t *testing.T) {
+	fs := vfs.NewMem()
+	opts := &forebay.Options{FS: fs, MemtableSize: 64 << 10, LogFileSize: 64 << 10}
+	db, err := forebay.Open("data", opts)
+	require.NoError(t, err)
+	defer func() { db.Close() }()
+	a, err := db.Sequence("a")
+	require.NoError(t, err)
+	b, err := db.Sequence("b")
+	require.NoError(t, err)
+	item := make([]byte, 1000)
+	for i := range 2000 {
+		s := a
+		if i/200%2 == 1 { // some files are of the one, some of the other
+			s = b
+		}
+		_, err := s.Append(append(item, fmt.Sprint(i)...))
+		require.NoError(t, err)
+	}
+	logBytes := func() (n int64) {
+		require.NoError(t, db.Checkpoint(context.Background()))
+		require.NoError(t, db.Compact(context.Background()))
+		return db.Stats().Log.FileBytes
+	}
+	before := logBytes()
+	require.Greater(t, before, int64(2000*1000))
+	require.NoError(t, a.Trim(900))
+	first, next, err := a.Bounds()
+	require.NoError(t, err)
+	require.Equal(t, [2]uint64{900, 1000}, [2]uint64{first, next})
+	for _, err := range a.Read(context.Background(), 899) {
+		require.ErrorIs(t, err, forebay.ErrNotFound)
+	}
+	check := func() {
+		require.Len(t, items(t, a, 900), 100)
+		require.Len(t, items(t, b, 0), 1000)
+		require.Len(t, items(t, b, 500), 500)
+	}
+	check()
+	half := logBytes()
+	require.Less(t, half, before*2/3)
+	require.NoError(t, db.Close())
+	db, err = forebay.Open("data", opts)
+	require.NoError(t, err)
+	a, err = db.Sequence("a")
+	require.NoError(t, err)
+	b, err = db.Sequence("b")
+	require.NoError(t, err)
+	check()
+	require.NoError(t, b.Trim(1000))
+	require.Empty(t, items(t, b, 1000))
+	at, err := b.Append([]byte("x"))
+	require.NoError(t, err)
+	t.Log(at)
+	require.Equal(t, uint64(1000), at, "offsets go on")
+	require.Less(t, logBytes(), before/5)
+	require.NoError(t, b.Trim(1001))
+	require.NoError(t, b.Trim(1001))
+	require.NoError(t, b.Trim(5000))
+	for range 2 {
+		first, next, err := b.Bounds()
+		require.NoError(t, err)
+		require.Equal(t, [2]uint64{1001, 1001}, [2]uint64{first, next})
+		require.Empty(t, items(t, b, 1001))
+		for _, err := range b.Read(context.Background(), 1000) {
+			require.ErrorIs(t, err, forebay.ErrNotFound)
+		}
+		require.NoError(t, db.Close())
+		db, err = forebay.Open("data", opts)
+		require.NoError(t, err)
+		b, err = db.Sequence("b")
+		require.NoError(t, err)
+	}
+	at, err = b.Append([]byte("y"))
+	require.NoError(t, err)
+	require.Equal(t, uint64(1001), at)
+	require.Equal(t, []string{"y"}, items(t, b, 1001))
+}

@@ -32,13 +32,15 @@ func (l *Log) notify() {
 // Tail reads durable records in LSN order, beside appends. It is used by one
 // goroutine at a time.
 type Tail struct {
-	l    *Log
-	at   Position
-	gen  uint64
-	sp   *span
-	seen span // a copy of *sp, of when its file was opened or read last
-	f    vfs.File
-	r    frame.Reader
+	l  *Log
+	at Position
+	// skips: what is gone between two files that are held is passed over.
+	skips bool
+	gen   uint64
+	sp    *span
+	seen  span // a copy of *sp, of when its file was opened or read last
+	f     vfs.File
+	r     frame.Reader
 	// start is where the file's frames begin; sought says that r does not come
 	// from there, but from a place that the index named.
 	start  int64
@@ -52,6 +54,19 @@ type Tail struct {
 // it are no longer held.
 func (l *Log) NewTail(from Position) (*Tail, error) {
 	t := &Tail{l: l, at: from}
+	l.histMu.Lock()
+	defer l.histMu.Unlock()
+	if err := l.checkPosition(t); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// NewSkippingTail is NewTail that reads what there is left of the log, for an owner who
+// knows that nothing of his was in the rest: where files are gone it goes on with the
+// next record that is held, and there is no *CompactedError.
+func (l *Log) NewSkippingTail(from Position) (*Tail, error) {
+	t := &Tail{l: l, at: from, skips: true}
 	l.histMu.Lock()
 	defer l.histMu.Unlock()
 	if err := l.checkPosition(t); err != nil {
@@ -75,7 +90,7 @@ func (l *Log) checkPosition(t *Tail) error {
 			oldest = sp.first
 		}
 	}
-	if at.LSN+1 < oldest {
+	if at.LSN+1 < oldest && !t.skips {
 		return &CompactedError{Oldest: oldest}
 	}
 	if at.LSN > 0 {
@@ -224,6 +239,14 @@ func (t *Tail) place() error {
 				sp.refs++
 			}
 			return nil
+		}
+	}
+	if t.skips {
+		for i, sp := range t.l.hist {
+			if sp.first > want && (sp.last >= sp.first || i == len(t.l.hist)-1) {
+				t.at = Position{Epoch: sp.epochOf(sp.first), LSN: sp.first - 1}
+				return t.place()
+			}
 		}
 	}
 	return t.l.checkPosition(t)

@@ -178,6 +178,10 @@ func IndexKey(dst, key []byte, offset uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, key...), offset)
 }
 
+// EntryOfNothing is the value of an entry of one item that is not there any more: what
+// is left of a sequence of which all was taken out. It has no bytes.
+func EntryOfNothing() []byte { return []byte{1, 0} }
+
 // DecodeIndexEntry reads an entry. own is its key behind the sequence's.
 func DecodeIndexEntry(own, value []byte) (offset, count, size uint64, ok bool) {
 	if len(own) != offsetSize {

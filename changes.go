@@ -2,6 +2,7 @@ package forebay
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -32,14 +33,21 @@ const (
 	// OpCreateKeyspace makes Keyspace, and OpDropKeyspace removes it.
 	OpCreateKeyspace
 	OpDropKeyspace
+	// OpAppend appends Value to Sequence, where it gets Offset.
+	OpAppend
+	// OpTrim takes the items before Offset out of Sequence.
+	OpTrim
+	// OpCreateSequence makes Sequence, and OpDropSequence removes it.
+	OpCreateSequence
+	OpDropSequence
 )
 
 // String returns the kind's name.
 func (k OpKind) String() string {
-	if k < OpPut || k > OpDropKeyspace {
+	if k < OpPut || k > OpDropSequence {
 		return fmt.Sprintf("op(%d)", uint8(k))
 	}
-	return [...]string{"put", "delete", "delete range", "create keyspace", "drop keyspace"}[k-1]
+	return [...]string{"put", "delete", "delete range", "create keyspace", "drop keyspace", "append", "trim", "create sequence", "drop sequence"}[k-1]
 }
 
 // Op is one operation of a commit.
@@ -48,6 +56,9 @@ type Op struct {
 	// Keyspace is its name, "" for the default one.
 	Keyspace   string
 	Key, Value []byte
+	// Sequence is the name of one; of the operations on sequences.
+	Sequence string
+	Offset   uint64
 }
 
 // Change is one commit. Its operations have been collapsed: each key occurs once,
@@ -170,6 +181,12 @@ func (d *changeDecoder) decode(rec []byte) ([]Op, error) {
 		switch {
 		case !ok:
 			return nil, errChange
+		case r.Kind() == base.KindAppend && len(key) > 0:
+			return nil, errChange
+		case r.Kind() == base.KindAppend:
+			if ops, err = d.appends(ops, id, r.Value()); err != nil {
+				return nil, err
+			}
 		case id == keyspace.System && r.Kind() == base.KindPut:
 		case id == keyspace.System:
 			if ops, err = d.system(ops, r.Kind(), key, nil); err != nil {
@@ -185,6 +202,14 @@ func (d *changeDecoder) decode(rec []byte) ([]Op, error) {
 				return nil, err
 			}
 			op := Op{Kind: OpPut, Keyspace: name, Key: key, Value: r.Value()}
+			if seq, ok := sequenceOf(name); ok { // all was taken out
+				offset, count, size, ok := batch.DecodeIndexEntry(key, r.Value())
+				if !ok || size > 0 || r.Kind() != base.KindPut {
+					return nil, errChange
+				}
+				ops = append(ops, Op{Kind: OpTrim, Sequence: seq, Offset: offset + count})
+				continue
+			}
 			if r.Kind() == base.KindDelete {
 				op.Kind, op.Value = OpDelete, nil
 			}
@@ -209,10 +234,32 @@ func (d *changeDecoder) system(ops []Op, kind base.Kind, key, value []byte) ([]O
 	switch {
 	case !e.Named:
 		return ops, nil
-	case value == nil:
-		return append(ops, Op{Kind: OpDropKeyspace, Keyspace: e.Name}), nil
 	}
-	return append(ops, Op{Kind: OpCreateKeyspace, Keyspace: e.Name}), nil
+	op := Op{Kind: OpCreateKeyspace, Keyspace: e.Name}
+	if value == nil {
+		op.Kind = OpDropKeyspace
+	}
+	if name, ok := sequenceOf(e.Name); ok {
+		op = Op{Kind: op.Kind - OpCreateKeyspace + OpCreateSequence, Sequence: name}
+	}
+	return append(ops, op), nil
+}
+
+// appends decodes an append.
+func (d *changeDecoder) appends(ops []Op, id uint64, value []byte) ([]Op, error) {
+	name, err := d.name(id)
+	if err != nil {
+		return nil, err
+	}
+	seq, ok := sequenceOf(name)
+	if !ok {
+		return nil, errChange
+	}
+	offset := batch.FirstOffset(value)
+	for i := batch.ItemsOf(value); i.Next(); offset++ {
+		ops = append(ops, Op{Kind: OpAppend, Sequence: seq, Offset: offset, Value: i.Item()})
+	}
+	return ops, nil
 }
 
 // ranges cuts a range delete into those of the keyspaces that it reaches over.
@@ -236,6 +283,15 @@ func (d *changeDecoder) ranges(ops []Op, id uint64, lo, hi []byte) ([]Op, error)
 		var err error
 		if op.Keyspace, err = d.name(id); err != nil {
 			return nil, err
+		}
+		if seq, ok := sequenceOf(op.Keyspace); ok {
+			if len(op.Value) == 0 {
+				continue // it goes as a whole
+			}
+			if len(op.Value) != 8 || op.Key != nil {
+				return nil, errChange
+			}
+			op = Op{Kind: OpTrim, Sequence: seq, Offset: binary.BigEndian.Uint64(op.Value)}
 		}
 		ops = append(ops, op)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -156,9 +157,10 @@ func decodeID(value []byte) (uint64, error) {
 
 // Keyspaces returns the names of all keyspaces, sorted; the default one, which
 // has none, is not among them.
-func (db *DB) Keyspaces() ([]string, error) { return names(db) }
+func (db *DB) Keyspaces() ([]string, error) { return names(db, sequencePrefix, false) }
 
-func names(from source) ([]string, error) {
+// names returns the names that begin with a prefix, or that do not.
+func names(from source, prefix string, want bool) ([]string, error) {
 	lo, hi := keyspace.Names()
 	l, err := from.open(lo, hi)
 	if err != nil {
@@ -168,7 +170,9 @@ func names(from source) ([]string, error) {
 	defer it.Close()
 	out := []string{}
 	for ok := it.First(); ok; ok = it.Next() {
-		out = append(out, keyspace.NameOf(it.Key()))
+		if name := keyspace.NameOf(it.Key()); strings.HasPrefix(name, prefix) == want {
+			out = append(out, name)
+		}
 	}
 	return out, it.Err()
 }

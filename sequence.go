@@ -87,6 +87,45 @@ func (db *DB) Sequence(name string) (*Sequence, error) {
 	return s, nil
 }
 
+// sequenceOf returns the name of the sequence whose index is in a keyspace.
+func sequenceOf(keyspace string) (name string, ok bool) {
+	return strings.CutPrefix(keyspace, sequencePrefix)
+}
+
+// Sequences returns the names of all sequences, sorted.
+func (db *DB) Sequences() ([]string, error) {
+	out, err := names(db, sequencePrefix, true)
+	for i := range out {
+		out[i], _ = sequenceOf(out[i])
+	}
+	return out, err
+}
+
+// DropSequence removes a sequence with all its items, by a commit at the default level.
+// ErrNoKeyspace: there is none with the name.
+func (db *DB) DropSequence(name string) error {
+	db.seqs.trims.Lock()
+	defer db.seqs.trims.Unlock()
+	s, err := db.Sequence(name)
+	if err != nil {
+		return err
+	}
+	var gone kept // what is appended until it is dropped, the next open gives back
+	if err := s.entries(func(lsn, _, _, size uint64) bool {
+		gone.add(lsn, size)
+		return true
+	}); err != nil {
+		return err
+	}
+	if err := db.DropKeyspace(sequencePrefix + name); err != nil {
+		return err
+	}
+	db.seqs.mu.Lock()
+	delete(db.seqs.byID, s.ks.id)
+	db.seqs.mu.Unlock()
+	return gone.giveBack(db.log)
+}
+
 // Place is for commit.Table.
 func (t memtables) Place(record []byte) {
 	batch.Place(record, func(key []byte, n int) uint64 {
@@ -268,15 +307,12 @@ func (db *DB) recount() error {
 	files := db.log.Files()
 	opened := db.rep.Last
 	live := make([]uint64, len(files))
-	all, err := names(db)
+	all, err := db.Sequences()
 	if err != nil {
 		return err
 	}
 	for _, name := range all {
-		if !strings.HasPrefix(name, sequencePrefix) {
-			continue
-		}
-		s, err := db.Sequence(name[len(sequencePrefix):])
+		s, err := db.Sequence(name)
 		if err != nil {
 			return err
 		}

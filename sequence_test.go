@@ -216,3 +216,41 @@ func TestTrim(t *testing.T) {
 	require.Equal(t, uint64(1001), at)
 	require.Equal(t, []string{"y"}, items(t, b, 1001))
 }
+
+// TestChangesOfSequences: who follows the store is told of all that is done to them.
+func TestChangesOfSequences(t *testing.T) {
+	db, err := forebay.Open("data", &forebay.Options{FS: vfs.NewMem()})
+	require.NoError(t, err)
+	defer db.Close()
+	s, err := db.Sequence("s")
+	require.NoError(t, err)
+	b := db.NewBatch()
+	require.NoError(t, b.Append(s, []byte("x")))
+	require.NoError(t, b.Put([]byte("k"), nil))
+	require.NoError(t, b.Append(s, []byte("y")))
+	require.NoError(t, db.Apply(b, forebay.Durable))
+	_, err = s.Append([]byte("z"))
+	require.NoError(t, err)
+	require.NoError(t, s.Trim(2))
+	require.NoError(t, s.Trim(3))
+	names, err := db.Sequences()
+	require.NoError(t, err)
+	require.Equal(t, []string{"s"}, names)
+	names, err = db.Keyspaces()
+	require.NoError(t, err)
+	require.Empty(t, names)
+	require.NoError(t, db.DropSequence("s"))
+	_, err = s.Append([]byte("late"))
+	require.ErrorIs(t, err, forebay.ErrKeyspaceDropped)
+	var got []string
+	for c, err := range db.Changes(context.Background(), forebay.Position{}) {
+		require.NoError(t, err)
+		for _, op := range c.Ops {
+			got = append(got, fmt.Sprintf("%d %s %s%s %d %s", c.LSN, op.Kind, op.Sequence, op.Key, op.Offset, op.Value))
+		}
+	}
+	require.Equal(t, []string{
+		"1 create sequence s 0 ", "2 put k 0 ", "2 append s 0 x", "2 append s 1 y", "3 append s 2 z",
+		"4 trim s 2 ", "5 trim s 2 ", "5 trim s 3 ", "6 drop sequence s 0 ",
+	}, got)
+}

@@ -72,7 +72,7 @@ func (s *Snapshot) Keyspace(name string) (Reader, error) {
 }
 
 // Keyspaces returns the names of the keyspaces that the snapshot has, sorted.
-func (s *Snapshot) Keyspaces() ([]string, error) { return names(s.snap) }
+func (s *Snapshot) Keyspaces() ([]string, error) { return names(s.snap, sequencePrefix, false) }
 
 // Close lets go of what the snapshot sees. Iterators over it that are open go on.
 // A second call does nothing.

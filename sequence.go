@@ -443,3 +443,6 @@ func (s *Sequence) seek(from uint64) (Position, error) {
 func (s *Sequence) gone(offset uint64) error {
 	return fmt.Errorf("%w: item %d of sequence %q", ErrNotFound, offset, s.Name())
 }
+
+// Append adds an item to the end of a sequence; see Batch.Append.
+func (w Writer) Append(s *Sequence, item []byte) error { return w.b.Append(s, item) }

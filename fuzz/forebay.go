@@ -121,7 +121,7 @@ func (f *forebayStore) audit(fsys vfs.FS) error {
 	// An open that wrote nothing keeps what it walked without finding a record.
 	rec, most := f.db.Recovery(), st.Log.Files
 	if rec.Copied == 0 {
-		most = rec.Files + len(rec.Void)
+		most = rec.Files + len(rec.Void) + st.Log.Retained
 	}
 	if st.Log.SpareBytes > 0 {
 		most += 2 // one made ahead, one to be used again

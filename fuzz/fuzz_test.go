@@ -144,3 +144,18 @@ func TestLifeWithoutIO(t *testing.T) {
 	}
 	require.Equal(t, map[int]bool{0: true, 2: true}, lives)
 }
+
+// TestExploreSequenced is TestExplore of a store that also appends each commit to a
+// sequence.
+func TestExploreSequenced(t *testing.T) {
+	cfg := bubbled(t)
+	cfg.Engine = Sequenced{}
+	cfg.States, cfg.Workloads, cfg.PerWorkload = *flagStates, *flagWorkloads, *flagPer
+	cfg.Budget, cfg.Seed, cfg.Workers = *flagBudget, *flagSeed, *flagWorkers
+	if cfg.States == 0 && cfg.Workloads == 0 && cfg.Budget == 0 {
+		cfg.States, cfg.PerWorkload = 5000, 500
+	}
+	rep, err := Run(context.Background(), cfg)
+	require.NoError(t, err)
+	report(t, rep)
+}

@@ -26,6 +26,9 @@ type Stats struct {
 	// Files and FileBytes count the files of the history.
 	Files     int
 	FileBytes int64
+	// Retained counts those of them that lie below the floor, and are held for
+	// somebody.
+	Retained int
 	// SpareBytes is the size of the files beside those: made ahead, or kept to be
 	// used again. MaxBytes bounds FileBytes and SpareBytes together.
 	SpareBytes int64
@@ -45,6 +48,9 @@ func (l *Log) Stats() Stats {
 	for _, sp := range l.hist {
 		s.Files++
 		s.FileBytes += sp.size
+		if !sp.live {
+			s.Retained++
+		}
 	}
 	return s
 }

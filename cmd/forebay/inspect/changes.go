@@ -288,12 +288,26 @@ func (f *follower) ops(b *batch.Reader) []changeOp {
 		return f.systemOps(b, user)
 	case b.Kind() == base.KindRangeDelete:
 		return f.rangeOps(id, user, b.Value())
+	case b.Kind() == base.KindAppend:
+		return f.appendOps(id, b.Value())
 	}
 	op := changeOp{Op: "put", Keyspace: f.name(id), Record: cli.NewRecord(user, b.Value(), false), text: f.names.op(b, false, -1)}
 	if b.Kind() == base.KindDelete {
 		op.Op, op.Record = "delete", cli.NewRecord(user, nil, false)
 	}
 	return []changeOp{op}
+}
+
+// appendOps tells of each item that is appended to a sequence.
+func (f *follower) appendOps(id uint64, value []byte) (ops []changeOp) {
+	offset := batch.FirstOffset(value)
+	for i := batch.ItemsOf(value); i.Next(); offset++ {
+		ops = append(ops, changeOp{
+			Op: "append", Keyspace: f.name(id), Record: cli.NewRecord(fmt.Append(nil, offset), i.Item(), false),
+			text: fmt.Sprintf("append to %q item %d %s", f.name(id), offset, quote(i.Item(), false, -1)),
+		})
+	}
+	return ops
 }
 
 func (f *follower) systemOps(b *batch.Reader, user []byte) []changeOp {

@@ -108,6 +108,15 @@ func (n spaces) op(b *batch.Reader, hex bool, max int) string {
 		return b.Kind().String() + " " + n.bounds(b.Key(), b.Value(), hex, max)
 	case base.KindPut:
 		return b.Kind().String() + " " + n.key(b.Key(), hex, max) + " " + quote(b.Value(), hex, max)
+	case base.KindAppend:
+		first, count := batch.FirstOffset(b.Value()), uint64(batch.CountItems(b.Value()))
+		out := fmt.Sprintf("append to %sitems %d to %d:", n.label(id), first, first+count-1)
+		for i := batch.ItemsOf(b.Value()); i.Next(); {
+			if out += " " + quote(i.Item(), hex, max); max >= 0 && len(out) > 4*max {
+				return out + " …"
+			}
+		}
+		return out
 	}
 	return b.Kind().String() + " " + n.key(b.Key(), hex, max)
 }

@@ -48,6 +48,10 @@ func (n spaces) operation(b *batch.Reader, text func([]byte) string) operation {
 	case base.KindPut:
 		v := text(b.Value())
 		op.Value = &v
+	case base.KindAppend:
+		v := text(b.Value())
+		op.Value = &v
+		op.Says = fmt.Sprintf("items from %d on, each behind its length", batch.FirstOffset(b.Value()))
 	case base.KindRangeDelete:
 		hi, user, ok := keyspace.Cut(b.Value())
 		if !ok {

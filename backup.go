@@ -14,6 +14,7 @@ import (
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/segment"
 	"github.com/forebaydb/forebay/vfs"
+	"github.com/forebaydb/forebay/wal"
 )
 
 // BackupInfo says what a backup holds.
@@ -23,6 +24,9 @@ type BackupInfo struct {
 	// Segments and Bytes that were copied.
 	Segments int
 	Bytes    int64
+	// LogFiles that hold items of sequences, and were copied; their bytes are among
+	// Bytes.
+	LogFiles int
 }
 
 // Backup copies the store into a new directory, beside readers and writers. The
@@ -33,8 +37,11 @@ type BackupInfo struct {
 // What is not settled yet is settled first (Checkpoint). Each segment is copied,
 // made durable, and every byte of the copy verified; damage of the original is a
 // *CorruptionError. The manifest comes last: without it the directory is no store.
-// dir must not exist or be empty. The copy has no log yet: a LogDir other than dir,
-// with which it is opened, must exist. After an error what was copied stays there.
+// Log files that hold items of sequences are copied, too.
+//
+// dir must not exist or be empty. A store without sequences has no log in the copy yet:
+// a LogDir other than dir, with which it is opened, must exist. The log files of others
+// are in dir: who opens the copy with another LogDir moves them there first. After an error what was copied stays there.
 // When ctx ends it returns ctx's error.
 func (db *DB) Backup(ctx context.Context, dir string) (BackupInfo, error) {
 	ctx, end, err := db.begin(ctx)
@@ -68,14 +75,14 @@ func (db *DB) backup(ctx context.Context, dir string) (info BackupInfo, err erro
 		return info, err
 	}
 	defer lock.Close()
-	if err := db.Checkpoint(ctx); err != nil {
-		return info, err
-	}
-	v, shard, at, err := db.enterSettled()
+	v, shard, at, kept, err := db.enterBackup(ctx)
 	if err != nil {
 		return info, err
 	}
 	defer v.gate.exit(shard)
+	if kept != nil {
+		defer kept.Close()
+	}
 	info.At = at
 	var tables []*table
 	v.tables(func(t *table) { tables = append(tables, t) })
@@ -89,13 +96,44 @@ func (db *DB) backup(ctx context.Context, dir string) (info BackupInfo, err erro
 		info.Segments++
 		info.Bytes += int64(t.meta.Size)
 	}
+	var files []base.LogFile
+	if kept != nil {
+		var n int64
+		if files, n, err = kept.CopyTo(ctx, dir); err != nil {
+			return info, err
+		}
+		info.LogFiles, info.Bytes = len(files), info.Bytes+n
+	}
 	if err := fsys.SyncDir(dir); err != nil {
 		return info, err
 	}
 	if state.Log, err = db.parted(info.At); err != nil {
 		return info, err
 	}
+	state.Log.Files = files
 	return info, manifest.Create(fsys, dir, db.man.StoreID(), state, db.opts.Rand)
+}
+
+// enterBackup settles everything and enters a view of it, with the log files that hold
+// what the sequences in it have, if there are sequences. Nothing is taken out of a
+// sequence meanwhile: a log file that the view needs might go.
+func (db *DB) enterBackup(ctx context.Context) (v *view, shard int, at Position, kept *wal.Kept, err error) {
+	db.seqs.trims.Lock()
+	defer db.seqs.trims.Unlock()
+	if err := db.Checkpoint(ctx); err != nil {
+		return nil, 0, at, nil, err
+	}
+	if v, shard, at, err = db.enterSettled(); err != nil {
+		return nil, 0, at, nil, err
+	}
+	all, err := db.Sequences()
+	if err == nil && len(all) > 0 {
+		kept, err = db.log.OpenKept(at.LSN)
+	}
+	if err != nil {
+		v.gate.exit(shard)
+	}
+	return v, shard, at, kept, public(err)
 }
 
 // enterSettled is enter with the position up to which the view is settled.

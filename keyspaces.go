@@ -103,6 +103,11 @@ func (db *DB) Keyspace(name string) (*Keyspace, error) {
 	if err := keyspace.CheckName(name); err != nil {
 		return nil, fmt.Errorf("forebay: %w", err)
 	}
+	return db.keyspace(name)
+}
+
+// keyspace is Keyspace of any name.
+func (db *DB) keyspace(name string) (*Keyspace, error) {
 	for {
 		if ks := db.spaces.get(name); ks != nil {
 			return ks, nil
@@ -184,6 +189,11 @@ func (db *DB) DropKeyspace(name string) error {
 	if err := keyspace.CheckName(name); err != nil {
 		return fmt.Errorf("forebay: %w", err)
 	}
+	return db.dropKeyspace(name)
+}
+
+// dropKeyspace is DropKeyspace of any name.
+func (db *DB) dropKeyspace(name string) error {
 	var ks *Keyspace
 	if err := db.Update(func(tx *Tx) error {
 		id, err := lookUp(tx, name)

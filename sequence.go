@@ -61,7 +61,10 @@ func (s *sequences) get(id uint64) *Sequence {
 // commit at the default level, when there is none. A store that is open for reading
 // only returns ErrNoKeyspace then.
 func (db *DB) Sequence(name string) (*Sequence, error) {
-	ks, err := db.Keyspace(sequencePrefix + name)
+	if name == "" || len(sequencePrefix+name) > keyspace.MaxName {
+		return nil, fmt.Errorf("forebay: name of a sequence: %w", keyspace.ErrName)
+	}
+	ks, err := db.keyspace(sequencePrefix + name)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +120,7 @@ func (db *DB) DropSequence(name string) error {
 	}); err != nil {
 		return err
 	}
-	if err := db.DropKeyspace(sequencePrefix + name); err != nil {
+	if err := db.dropKeyspace(sequencePrefix + name); err != nil {
 		return err
 	}
 	db.seqs.mu.Lock()
@@ -369,7 +372,7 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 		return public(err)
 	}
 	defer t.Close()
-	for {
+	for next := from; ; {
 		var rec []byte
 		ok := true
 		switch {
@@ -400,8 +403,15 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 				continue
 			}
 			offset := batch.FirstOffset(r.Value())
+			if offset > next { // it was trimmed meanwhile
+				return s.gone(next)
+			}
 			for items := batch.ItemsOf(r.Value()); items.Next(); offset++ {
-				if offset >= from && !yield(Item{Offset: offset, LSN: pos.LSN, Value: items.Item()}) {
+				if offset < next {
+					continue
+				}
+				next++
+				if !yield(Item{Offset: offset, LSN: pos.LSN, Value: items.Item()}) {
 					return nil
 				}
 			}

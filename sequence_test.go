@@ -2,6 +2,7 @@ package forebay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -253,4 +254,83 @@ func TestChangesOfSequences(t *testing.T) {
 		"1 create sequence s 0 ", "2 put k 0 ", "2 append s 0 x", "2 append s 1 y", "3 append s 2 z",
 		"4 trim s 2 ", "5 trim s 2 ", "5 trim s 3 ", "6 drop sequence s 0 ",
 	}, got)
+}
+
+// TestBackupOfSequences: a copy made while items are appended and taken out has exactly
+// those that are in it by its index, and goes on from there.
+func TestBackupOfSequences(t *testing.T) {
+	fs := vfs.NewMem()
+	opts := &forebay.Options{FS: fs, MemtableSize: 64 << 10, LogFileSize: 64 << 10, DefaultLevel: forebay.Buffered}
+	db, err := forebay.Open("data", opts)
+	require.NoError(t, err)
+	defer db.Close()
+	var seqs [2]*forebay.Sequence
+	for i := range seqs {
+		seqs[i], err = db.Sequence(fmt.Sprint("s", i))
+		require.NoError(t, err)
+	}
+	done := make(chan struct{})
+	var writers sync.WaitGroup
+	pad := make([]byte, 500)
+	for i, s := range seqs {
+		writers.Go(func() {
+			for n := uint64(0); ; n++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				b := db.NewBatch()
+				if err := errors.Join(b.Append(s, fmt.Appendf(nil, "%d %s", n, pad)), b.Put(fmt.Append(nil, "k", i), fmt.Append(nil, n))); err != nil {
+					t.Error(err)
+				}
+				if err := db.Apply(b, forebay.Buffered); err != nil {
+					t.Error(err)
+				}
+				if n%300 == 299 && i == 0 {
+					if err := s.Trim(n - 50); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	for round := range 12 {
+		dir := fmt.Sprint("copy", round)
+		info, err := db.Backup(context.Background(), dir)
+		require.NoError(t, err)
+		again, err := forebay.Open(dir, opts)
+		require.NoError(t, err)
+		for range 2 { // as it was made, and opened again
+			for i := range seqs {
+				s, err := again.Sequence(fmt.Sprint("s", i))
+				require.NoError(t, err)
+				first, next, err := s.Bounds()
+				require.NoError(t, err)
+				at := first
+				for it, err := range s.Read(context.Background(), first) {
+					require.NoError(t, err)
+					require.Equal(t, at, it.Offset)
+					require.Equal(t, fmt.Sprint(at), string(it.Value[:len(it.Value)-len(pad)-1]))
+					at++
+				}
+				require.Equal(t, next, at, "%+v", info)
+				v, err := again.Get(fmt.Append(nil, "k", i))
+				if next > 0 {
+					require.NoError(t, err)
+					require.Equal(t, fmt.Sprint(next-1), string(v))
+				}
+				offset, err := s.Append(fmt.Appendf(nil, "%d %s", next, pad))
+				require.NoError(t, err)
+				require.Equal(t, next, offset)
+				require.NoError(t, again.Put(fmt.Append(nil, "k", i), fmt.Append(nil, next)))
+			}
+			require.NoError(t, again.Close())
+			again, err = forebay.Open(dir, opts)
+			require.NoError(t, err)
+		}
+		require.NoError(t, again.Close())
+	}
+	close(done)
+	writers.Wait()
 }

@@ -184,10 +184,14 @@ func quoted(names []string) (out [][]byte) {
 }
 
 func (s *sequencedStore) Get(space int, key []byte) ([]byte, bool, error) { return s.f.Get(space, key) }
-func (s *sequencedStore) Sync() error                                    { return s.f.Sync() }
-func (s *sequencedStore) Checkpoint() error                              { return s.f.Checkpoint() }
-func (s *sequencedStore) Compact() error                                 { return s.f.Compact() }
-func (s *sequencedStore) Compactions() int64                             { return s.f.Compactions() }
-func (s *sequencedStore) Last() uint64                                   { return s.number(s.f.Last()) }
-func (s *sequencedStore) DurableLSN() uint64                             { return s.number(s.f.DurableLSN()) }
-func (s *sequencedStore) Close() error                                   { return s.f.Close() }
+func (s *sequencedStore) Sync() error                                     { return s.f.Sync() }
+func (s *sequencedStore) Checkpoint() error                               { return s.f.Checkpoint() }
+func (s *sequencedStore) Compact() error                                  { return s.f.Compact() }
+func (s *sequencedStore) Compactions() int64                              { return s.f.Compactions() }
+func (s *sequencedStore) Last() uint64                                    { return s.number(s.f.Last()) }
+func (s *sequencedStore) DurableLSN() uint64                              { return s.number(s.f.DurableLSN()) }
+func (s *sequencedStore) Close() error                                    { return s.f.Close() }
+func (s *sequencedStore) Backup(dir string) (uint64, error) {
+	lsn, err := s.f.Backup(dir)
+	return s.number(lsn), err
+}

@@ -35,13 +35,17 @@ func (l *Log) Files() []FileInfo {
 	out := make([]FileInfo, len(l.hist))
 	for i, sp := range l.hist {
 		out[i] = FileInfo{Number: sp.meta.Number, Name: FileName(sp.meta.Number), Size: sp.size, First: sp.first, Last: sp.last,
-			Epoch: sp.meta.Epoch, Keep: sp.keep, Retained: !sp.live, Closed: i < len(l.hist)-1}
-		if i == len(l.hist)-1 {
+			Epoch: sp.meta.Epoch, Keep: sp.keep, Retained: !sp.live, Closed: !l.growing(i)}
+		if l.growing(i) {
 			out[i].Last = l.assigned.Load()
 		}
 	}
 	return out
 }
+
+// growing says whether span i of the history is of the file that is written, so that its
+// last record is the log's. Behind Trim the last one may be retained. histMu is held.
+func (l *Log) growing(i int) bool { return i == len(l.hist)-1 && l.hist[i].live }
 
 // Floor returns the LSN behind which the log is contiguous and is replayed by
 // the next open.
@@ -243,7 +247,7 @@ func (l *Log) Unkeep(lsn LSN, bytes uint64) error {
 	l.histMu.Lock()
 	done := false
 	for i, sp := range l.hist {
-		current := i == len(l.hist)-1
+		current := l.growing(i)
 		if lsn >= sp.first && (lsn <= sp.last || current && lsn <= l.assigned.Load()) {
 			sp.keep -= min(sp.keep, bytes)
 			if current { // its sum is known when it closes
@@ -370,33 +374,48 @@ func (l *Log) hashAt(sp *span, lsn LSN) (hash, keep uint64, err error) {
 		return 0, 0, err
 	}
 	defer f.Close()
+	at, err := measure(f, path, lsn)
+	return at.hash, at.keep, err
+}
+
+// measured is what a file holds through a record.
+type measured struct {
+	hash uint64 // closing hash of the frame that holds the record
+	keep uint64 // sum of the keep-counts
+	end  int64  // behind that frame
+}
+
+// measure reads a file through the frame that holds record lsn.
+func measure(f vfs.File, path string, lsn LSN) (m measured, err error) {
 	head, size, err := editlog.ReadHeader(f, path)
 	if err != nil {
-		return 0, 0, err
+		return m, err
 	}
 	r := frame.NewReader(f, size, head)
+	defer r.Release()
 	for {
 		fr, end, err := r.Next()
 		if err != nil {
-			return 0, 0, fmt.Errorf("%s: %w", path, err)
+			return m, fmt.Errorf("%s: %w", path, err)
 		}
 		if end != nil {
-			return 0, 0, &CorruptionError{File: path, Offset: end.Offset, Reason: fmt.Sprintf("record %d does not verify: %s", lsn, end.Reason)}
+			return m, &CorruptionError{File: path, Offset: end.Offset, Reason: fmt.Sprintf("record %d does not verify: %s", lsn, end.Reason)}
 		}
 		if fr.Kind != frame.KindData {
 			continue
 		}
 		err = fr.EachRecord(func(n LSN, k uint64, _ []byte) error {
 			if n <= lsn {
-				keep += k
+				m.keep += k
 			}
 			return nil
 		})
 		if err != nil {
-			return 0, 0, err
+			return m, err
 		}
 		if lsn < fr.Next() {
-			return fr.Hash, keep, nil
+			m.hash, m.end = fr.Hash, fr.End
+			return m, nil
 		}
 	}
 }
@@ -445,7 +464,7 @@ func (l *Log) unarchived() *span {
 	l.histMu.Lock()
 	defer l.histMu.Unlock()
 	for i, sp := range l.hist {
-		if !sp.meta.Archived && i < len(l.hist)-1 && sp.last <= l.durable.Load() && sp.last >= sp.first {
+		if !sp.meta.Archived && !l.growing(i) && sp.last <= l.durable.Load() && sp.last >= sp.first {
 			return sp
 		}
 	}

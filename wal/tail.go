@@ -109,7 +109,7 @@ func (l *Log) epochAt(lsn LSN) uint64 {
 		return l.floor.Epoch
 	}
 	for i, sp := range l.hist {
-		if lsn >= sp.first && (lsn <= sp.last || i == len(l.hist)-1) {
+		if lsn >= sp.first && (lsn <= sp.last || l.growing(i)) {
 			return sp.epochOf(lsn)
 		}
 	}
@@ -210,9 +210,10 @@ func (t *Tail) ready() (more <-chan struct{}, err error) {
 		}
 	}
 	if t.at.LSN < l.durable.Load() {
-		err := t.place()
-		l.histMu.Unlock()
-		return nil, err
+		if err := t.place(); err != nil || t.sp != nil {
+			l.histMu.Unlock()
+			return nil, err
+		}
 	}
 	if l.wait == nil {
 		l.wait = make(chan struct{})
@@ -232,7 +233,7 @@ func (t *Tail) ready() (more <-chan struct{}, err error) {
 func (t *Tail) place() error {
 	want := t.at.LSN + 1
 	for i, sp := range t.l.hist {
-		if want >= sp.first && (want <= sp.last || i == len(t.l.hist)-1) {
+		if want >= sp.first && (want <= sp.last || t.l.growing(i)) {
 			if t.sp != sp {
 				t.drop()
 				t.sp = sp
@@ -243,11 +244,15 @@ func (t *Tail) place() error {
 	}
 	if t.skips {
 		for i, sp := range t.l.hist {
-			if sp.first > want && (sp.last >= sp.first || i == len(t.l.hist)-1) {
+			if sp.first > want && (sp.last >= sp.first || t.l.growing(i)) {
 				t.at = Position{Epoch: sp.epochOf(sp.first), LSN: sp.first - 1}
 				return t.place()
 			}
 		}
+		t.drop() // nothing that is held lies ahead
+		lsn := t.l.durable.Load()
+		t.at = Position{Epoch: t.l.epochAt(lsn), LSN: lsn}
+		return nil
 	}
 	return t.l.checkPosition(t)
 }
@@ -324,7 +329,7 @@ func (t *Tail) take(fr *frame.Frame) error {
 	}
 	t.seen = *t.sp
 	limit := t.l.durable.Load()
-	if t.sp != t.l.hist[len(t.l.hist)-1] {
+	if n := len(t.l.hist); n == 0 || t.sp != t.l.hist[n-1] || !t.l.growing(n-1) {
 		limit = min(limit, t.sp.last)
 	}
 	t.l.histMu.Unlock()

@@ -95,9 +95,10 @@ func End(id uint64) []byte {
 	return AppendPrefix(nil, id+1)
 }
 
-// CheckName returns ErrName for a name that a keyspace cannot have.
+// CheckName returns ErrName for a name that a keyspace of a user cannot have. Those that
+// begin with a zero byte are the store's own.
 func CheckName(name string) error {
-	if len(name) == 0 || len(name) > MaxName {
+	if len(name) == 0 || len(name) > MaxName || name[0] == 0 {
 		return ErrName
 	}
 	return nil

@@ -107,8 +107,14 @@ func (db *DB) Sequences() ([]string, error) {
 // DropSequence removes a sequence with all its items, by a commit at the default level.
 // ErrNoKeyspace: there is none with the name.
 func (db *DB) DropSequence(name string) error {
+	if db.readOnly {
+		return ErrReadOnly
+	}
 	db.seqs.trims.Lock()
 	defer db.seqs.trims.Unlock()
+	if _, err := lookUp(db, sequencePrefix+name); err != nil {
+		return err
+	}
 	s, err := db.Sequence(name)
 	if err != nil {
 		return err
@@ -205,6 +211,9 @@ func (s *Sequence) entry(it *Iterator) (offset, count, size uint64, err error) {
 // anybody needs go.
 func (s *Sequence) Trim(before uint64) error {
 	db := s.db
+	if db.readOnly {
+		return ErrReadOnly
+	}
 	db.seqs.trims.Lock()
 	defer db.seqs.trims.Unlock()
 	var gone kept
@@ -343,7 +352,8 @@ func (s *Sequence) Name() string { return s.ks.name[len(sequencePrefix):] }
 
 // Read iterates over the durable items from an offset on, in order, up to those that
 // are durable when it comes to them. An error ends it and comes as the last pair:
-// ErrNotFound when the item at from is not there any more, ctx's.
+// ErrNotFound when the item at from, or one that it came to, is not there any more,
+// ErrReadOnly where the store is open for reading only, ctx's.
 func (s *Sequence) Read(ctx context.Context, from uint64) iter.Seq2[Item, error] {
 	return s.read(ctx, from, false)
 }
@@ -363,6 +373,12 @@ func (s *Sequence) read(ctx context.Context, from uint64, follow bool) iter.Seq2
 
 // each calls yield for the items until it returns false.
 func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield func(Item) bool) error {
+	switch {
+	case s.db.readOnly:
+		return ErrReadOnly
+	case s.db.shut.Load():
+		return ErrClosed
+	}
 	pos, err := s.seek(from)
 	if err != nil {
 		return err

@@ -1,9 +1,12 @@
 package forebay_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -333,4 +336,86 @@ func TestBackupOfSequences(t *testing.T) {
 	}
 	close(done)
 	writers.Wait()
+}
+
+// TestVerifyReadsSequences: each item is read, and one that is damaged, or missing, is
+// told, whatever else is whole.
+func TestVerifyReadsSequences(t *testing.T) {
+	fs := vfs.NewMem()
+	opts := &forebay.Options{FS: fs, MemtableSize: 64 << 10, LogFileSize: 64 << 10}
+	db, err := forebay.Open("data", opts)
+	require.NoError(t, err)
+	defer func() { db.Close() }()
+	s, err := db.Sequence("s")
+	require.NoError(t, err)
+	for i := range 600 {
+		b := db.NewBatch()
+		require.NoError(t, b.Put(fmt.Append(nil, i%50), make([]byte, 200)))
+		if i%3 == 0 {
+			require.NoError(t, b.Append(s, fmt.Appendf(nil, "item %d %0500d", i, i)))
+			require.NoError(t, b.Append(s, []byte("a second one")))
+		}
+		require.NoError(t, db.Apply(b, forebay.Durable))
+	}
+	_, err = s.Append([]byte("last"))
+	require.NoError(t, err)
+	require.NoError(t, db.Compact(context.Background()))
+	require.NoError(t, s.Trim(100))
+	v, err := db.Verify(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, uint64(301), v.Items)
+	require.Greater(t, v.ItemBytes, uint64(150*500))
+
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err = db.Verify(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+
+	// The third file of the log, of which only the items count any more.
+	names, err := fs.List("data")
+	require.NoError(t, err)
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, ".log") })
+	slices.Sort(names)
+	f, err := fs.Open("data/"+names[2], vfs.ReadWrite)
+	require.NoError(t, err)
+	at := bytes.Index(fs.Bytes("data/"+names[2]), []byte("item "))
+	require.Positive(t, at)
+	_, err = f.WriteAt([]byte("I"), int64(at))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	_, err = db.Verify(context.Background())
+	var bad *forebay.CorruptionError
+	require.ErrorAs(t, err, &bad)
+	require.Contains(t, bad.File, names[2])
+	for _, err = range s.Read(context.Background(), 100) {
+		if err != nil {
+			break
+		}
+	}
+	require.ErrorAs(t, err, &bad)
+
+	ro, err := forebay.Open("copy", opts)
+	require.NoError(t, err)
+	_, err = ro.Sequence("s")
+	require.NoError(t, err)
+	require.NoError(t, ro.Close())
+	only := *opts
+	only.ReadOnly = true
+	ro, err = forebay.Open("copy", &only)
+	require.NoError(t, err)
+	defer ro.Close()
+	s, err = ro.Sequence("s")
+	require.NoError(t, err)
+	for _, err := range s.Read(context.Background(), 0) {
+		require.ErrorIs(t, err, forebay.ErrReadOnly)
+	}
+	_, err = s.Append(nil)
+	require.ErrorIs(t, err, forebay.ErrReadOnly)
+	_, err = ro.Sequence("another")
+	require.ErrorIs(t, err, forebay.ErrNoKeyspace)
+	_, err = ro.Sequence("")
+	require.Error(t, err)
+	_, err = ro.Keyspace("\x00sequence/s")
+	require.Error(t, err)
+	require.ErrorIs(t, s.Trim(1), forebay.ErrReadOnly)
 }

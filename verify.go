@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
+	"github.com/forebaydb/forebay/wal"
 )
 
 // Verified says what Verify has read.
@@ -15,13 +17,17 @@ type Verified struct {
 	// Records of the log, from its floor to what was durable.
 	Records     int
 	RecordBytes int64
+	// Items of sequences, and their bytes in the log.
+	Items     uint64
+	ItemBytes uint64
 }
 
-// Verify reads every byte of every live segment, past the cache, and every record
-// of the log, beside readers and writers, and checks them: all checksums, the
-// order and the counts of what is in a segment, what filter and index say of it.
-// The error joins one *CorruptionError for each segment that is damaged and one
-// for the log. When ctx ends it returns ctx's error. Package check does the same,
+// Verify reads every byte of every live segment, past the cache, every record
+// of the log, and every durable item of every sequence, beside readers and writers, and
+// checks them: all checksums, the order and the counts of what is in a segment, what
+// filter and index say of it, that items are where the index of their sequence says.
+// The error joins one *CorruptionError for each segment and each sequence that is
+// damaged and one for the log. When ctx ends it returns ctx's error. Package check does the same,
 // and more, for a store that is not open.
 func (db *DB) Verify(ctx context.Context) (Verified, error) {
 	var done Verified
@@ -53,6 +59,7 @@ func (db *DB) Verify(ctx context.Context) (Verified, error) {
 		if err := db.verifyLog(ctx, &done); err != nil {
 			errs = append(errs, db.seen(err))
 		}
+		errs = append(errs, db.verifySequences(ctx, &done)...)
 	}
 	if err := ctx.Err(); err != nil {
 		return done, db.ended(err)
@@ -90,6 +97,88 @@ func (db *DB) verifyTail(ctx context.Context, next func() (Position, []byte, boo
 		done.RecordBytes += int64(len(rec))
 	}
 	return nil
+}
+
+// verifySequences reads what the indexes of all sequences name.
+func (db *DB) verifySequences(ctx context.Context, done *Verified) (errs []error) {
+	all, err := db.Sequences()
+	if err != nil {
+		return []error{db.seen(err)}
+	}
+	for _, name := range all {
+		s, err := db.Sequence(name)
+		if err == nil {
+			err = s.verify(ctx, done)
+		}
+		if ctx.Err() != nil {
+			return nil // it is told as that
+		}
+		if err != nil && !errors.Is(err, ErrKeyspaceDropped) {
+			errs = append(errs, db.seen(public(err)))
+		}
+	}
+	return errs
+}
+
+// farRecords is how many records lie between two that are wanted where a tail is begun
+// anew: it finds its place by the index of the file.
+const farRecords = 4096
+
+// verify reads the records that the sequence's index names.
+func (s *Sequence) verify(ctx context.Context, done *Verified) (err error) {
+	var t *wal.Tail
+	defer func() {
+		if t != nil {
+			t.Close()
+		}
+	}()
+	durable, at := s.db.log.DurableLSN(), uint64(0) // the record that t has shown
+	var rec []byte
+	eachErr := s.entries(func(lsn, offset, count, size uint64) bool {
+		if lsn > durable {
+			return false
+		}
+		if size == 0 || ctx.Err() != nil { // of nothing
+			return ctx.Err() == nil
+		}
+		if t == nil || lsn-at > farRecords {
+			if t != nil {
+				t.Close()
+				t = nil
+			}
+			if t, err = s.db.log.NewSkippingTail(Position{Epoch: s.db.log.EpochAt(lsn - 1), LSN: lsn - 1}); err != nil {
+				return false
+			}
+		}
+		for ok := true; at < lsn && ok && err == nil; {
+			var pos Position
+			if pos, rec, ok, err = t.TryNext(); ok {
+				at = pos.LSN
+			}
+		}
+		if err == nil && (at != lsn || !s.appended(rec, offset, count, size)) {
+			err = &CorruptionError{File: s.db.cfg.LogDir, Offset: -1, Reason: fmt.Sprintf("item %d of sequence %q is not in log record %d", offset, s.Name(), lsn)}
+		}
+		if err == nil {
+			done.Items += count
+			done.ItemBytes += size
+		} else if first, _, berr := s.Bounds(); berr == nil && offset < first { // it was trimmed meanwhile
+			err = nil
+		}
+		return err == nil
+	})
+	return errors.Join(err, eachErr)
+}
+
+// appended says whether a record appends what an entry of the index says.
+func (s *Sequence) appended(rec []byte, offset, count, size uint64) bool {
+	r, err := batch.Decode(rec)
+	for err == nil && r.Next() {
+		if v := r.Value(); r.Kind() == base.KindAppend && string(r.Key()) == string(s.ks.prefix) && batch.FirstOffset(v) == offset {
+			return uint64(batch.CountItems(v)) == count && uint64(len(v)) == size
+		}
+	}
+	return false
 }
 
 // noBatch says that a record of the log verifies and is not what a store writes.

@@ -236,7 +236,7 @@ func (l *layout) batch() {
 	n := l.number("record of bytes:")
 	l.number("keep-count")
 	end := l.off + int(n)
-	l.field(2, "batch: version, reserved")
+	l.field(2, "batch: version, flags")
 	for range l.number("operations:") {
 		switch l.field(1, "%s", [...]string{"", "put", "delete", "range delete"}[l.b[l.off]])[0] {
 		case 1:

@@ -804,3 +804,43 @@ func ExampleExplain() {
 	fmt.Println(report.Verdict, "end at commit", report.Last, "closed in order:", report.Closed, err)
 	// Output: clean end at commit 1 closed in order: true <nil>
 }
+
+// An item and the keys that belong to it are one commit; a reader meets items in the
+// order of the commits, without a gap.
+func ExampleSequence() {
+	db, err := forebay.Open("events", &forebay.Options{FS: vfs.NewMem()})
+	if err != nil {
+		panic(err)
+	}
+	defer db.Close()
+	orders, err := db.Sequence("orders")
+	if err != nil {
+		panic(err)
+	}
+	for _, id := range []string{"o-1", "o-2", "o-3"} {
+		err := db.Update(func(tx *forebay.Tx) error {
+			if err := tx.Put([]byte("state of "+id), []byte("ordered")); err != nil {
+				return err
+			}
+			return tx.Append(orders, []byte(id))
+		})
+		if err != nil {
+			panic(err)
+		}
+	}
+	for item, err := range orders.Read(context.Background(), 1) {
+		if err != nil {
+			panic(err)
+		}
+		fmt.Printf("%d %s\n", item.Offset, item.Value)
+	}
+	if err := orders.Trim(2); err != nil { // all readers have the first two behind them
+		panic(err)
+	}
+	first, next, err := orders.Bounds()
+	fmt.Println(first, next, err)
+	// Output:
+	// 1 o-2
+	// 2 o-3
+	// 2 3 <nil>
+}

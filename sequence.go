@@ -119,7 +119,7 @@ func (db *DB) DropSequence(name string) error {
 	if err != nil {
 		return err
 	}
-	var gone kept // what is appended until it is dropped, the next open gives back
+	gone := kept{log: db.log} // what is appended until it is dropped, the next open gives back
 	if err := s.entries(func(lsn, _, _, size uint64) bool {
 		gone.add(lsn, size)
 		return true
@@ -132,7 +132,7 @@ func (db *DB) DropSequence(name string) error {
 	db.seqs.mu.Lock()
 	delete(db.seqs.byID, s.ks.id)
 	db.seqs.mu.Unlock()
-	return gone.giveBack(db.log)
+	return gone.giveBack()
 }
 
 // Place is for commit.Table.
@@ -216,19 +216,20 @@ func (s *Sequence) Trim(before uint64) error {
 	}
 	db.seqs.trims.Lock()
 	defer db.seqs.trims.Unlock()
-	var gone kept
+	gone := kept{log: db.log}
 	var end uint64
-	all := true
+	some, all := false, true
 	if err := s.entries(func(lsn, offset, count, size uint64) bool {
 		if all = offset+count <= before; !all {
 			return false
 		}
 		end = offset + count
 		if size > 0 {
+			some = true
 			gone.add(lsn, size)
 		}
 		return true
-	}); err != nil || len(gone) == 0 {
+	}); err != nil || !some {
 		return err
 	}
 	b := db.NewBatch()
@@ -247,7 +248,7 @@ func (s *Sequence) Trim(before uint64) error {
 	if err := db.Apply(b, Durable); err != nil {
 		return err
 	}
-	return gone.giveBack(db.log)
+	return gone.giveBack()
 }
 
 // entries calls each for the entries of the index until it returns false.
@@ -266,25 +267,33 @@ func (s *Sequence) entries(each func(lsn, offset, count, size uint64) bool) erro
 	return it.Err()
 }
 
-// kept is what appends have in the log: LSNs and bytes.
-type kept [][2]uint64
+// kept is what appends have in the files of a log: bytes by the first LSN of a file.
+type kept struct {
+	log   *wal.Log
+	files []wal.FileInfo
+	sums  map[uint64]uint64
+}
 
-func (k *kept) add(lsn, size uint64) { *k = append(*k, [2]uint64{lsn, size}) }
+func (k *kept) add(lsn, size uint64) {
+	i := fileOf(k.files, lsn)
+	if i < 0 { // it may be of a file that came since
+		k.files = k.log.Files()
+		i = fileOf(k.files, lsn)
+	}
+	if i < 0 {
+		return
+	}
+	if k.sums == nil {
+		k.sums = map[uint64]uint64{}
+	}
+	k.sums[k.files[i].First] += size
+}
 
 // giveBack tells the log that it need not keep them.
-func (k kept) giveBack(l *wal.Log) error {
-	files := l.Files()
-	sums := make([]uint64, len(files))
-	for _, e := range k {
-		if i := fileOf(files, e[0]); i >= 0 {
-			sums[i] += e[1]
-		}
-	}
-	for i, f := range files {
-		if sums[i] > 0 {
-			if err := l.Unkeep(f.First, sums[i]); err != nil {
-				return public(err)
-			}
+func (k *kept) giveBack() error {
+	for first, bytes := range k.sums {
+		if err := k.log.Unkeep(first, bytes); err != nil {
+			return public(err)
 		}
 	}
 	return nil

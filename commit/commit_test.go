@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/batch"
 	"github.com/forebaydb/forebay/wal"
 )
 
@@ -50,6 +52,7 @@ func (l *fakeLog) Poison(err error)                               { l.poison = e
 type fakeTable struct {
 	got     []string
 	applied []base.LSN
+	placed  []string
 	refuse  error
 }
 
@@ -62,6 +65,7 @@ func (t *fakeTable) Apply(lsn base.LSN, rec []byte) error {
 }
 
 func (*fakeTable) Ahead(base.LSN, []byte)  {}
+func (t *fakeTable) Place(rec []byte)      { t.placed = append(t.placed, string(rec)) }
 func (t *fakeTable) Applied(last base.LSN) { t.applied = append(t.applied, last) }
 
 func newPipeline(t *fakeTable) (*Pipeline, *fakeLog) {
@@ -121,4 +125,25 @@ func TestRefusedByTheTable(t *testing.T) {
 	_, err = p.Apply([]byte("b"), wal.Durable, nil)
 	require.Error(t, err)
 	require.Empty(t, table.got)
+}
+
+// TestWhatIsAppendedIsPlaced: once for each record that appends, before it is applied;
+// and the log keeps what is appended.
+func TestWhatIsAppendedIsPlaced(t *testing.T) {
+	table := &fakeTable{}
+	p, _ := newPipeline(table)
+	var b batch.Batch
+	require.NoError(t, b.Put([]byte("k"), nil))
+	_, err := p.Apply(bytes.Clone(b.Bytes()), wal.Durable, nil)
+	require.NoError(t, err)
+	require.Empty(t, table.placed)
+	require.NoError(t, b.AppendItem([]byte("s"), []byte("item")))
+	rec := bytes.Clone(b.Bytes())
+	_, err = p.Apply(rec, wal.Durable, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{string(rec)}, table.placed)
+	var c Commit
+	c.prepare(p, rec, wal.Durable, nil)
+	require.Equal(t, batch.AppendedBytes(rec), c.rec[0].Keep)
+	require.Positive(t, c.rec[0].Keep)
 }

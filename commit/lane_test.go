@@ -41,6 +41,7 @@ func (v *versions) Apply(lsn base.LSN, record []byte) error {
 }
 
 func (*versions) Ahead(base.LSN, []byte) {}
+func (*versions) Place([]byte)           {}
 func (v *versions) Applied(base.LSN)     {}
 
 func (v *versions) get(key string, at base.LSN) string {

@@ -123,6 +123,7 @@ func (t *simTable) Apply(lsn base.LSN, record []byte) error {
 }
 
 func (*simTable) Ahead(base.LSN, []byte) {}
+func (*simTable) Place([]byte)           {}
 func (t *simTable) Applied(base.LSN)     {}
 
 func (w *simWrite) touches(key string) bool {

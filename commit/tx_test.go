@@ -387,6 +387,7 @@ type nothing struct{}
 
 func (nothing) Apply(base.LSN, []byte) error { return nil }
 func (nothing) Ahead(base.LSN, []byte)       {}
+func (nothing) Place([]byte)                 {}
 func (nothing) Applied(base.LSN)             {}
 
 // TestLastWrites: the table says when a key was last written, or up to when it

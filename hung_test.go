@@ -54,6 +54,7 @@ func TestHungSyncOfAStore(t *testing.T) {
 		for w := range 8 {
 			writers.Go(func() { wrote(db.Put(fmt.Appendf(nil, "writer %d", w), nil)) })
 		}
+		synctest.Wait() // before them there would be nothing to sync
 		writers.Go(func() { wrote(db.Sync(context.Background())) })
 		value := make([]byte, 1<<20)
 		writers.Go(func() {

@@ -1,6 +1,7 @@
 package forebay
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -481,3 +482,47 @@ func (s *Sequence) gone(offset uint64) error {
 
 // Append adds an item to the end of a sequence; see Batch.Append.
 func (w Writer) Append(s *Sequence, item []byte) error { return w.b.Append(s, item) }
+
+// AppendInfo is what the index says of one append: where its items are.
+type AppendInfo struct {
+	// Offset is of the first of Items items, LSN of the commit that appended them.
+	Offset, Items, LSN uint64
+	// Bytes is what they take in their record.
+	Bytes uint64
+}
+
+// Appends iterates over the index of a sequence, from the append that has the item at an
+// offset on, as reads see it now. It reads no items. An error ends it and comes as the
+// last pair.
+func (s *Sequence) Appends(from uint64) iter.Seq2[AppendInfo, error] {
+	return func(yield func(AppendInfo, error) bool) {
+		it := s.ks.NewIterator(nil)
+		defer it.Close()
+		var key [8]byte
+		binary.BigEndian.PutUint64(key[:], from)
+		ok := it.SeekGE(key[:])
+		if ok && bytes.Equal(it.Key(), key[:]) {
+			// It begins there.
+		} else if it.SeekLT(key[:]) {
+			ok = true
+		} else {
+			ok = it.First()
+		}
+		for ; ok; ok = it.Next() {
+			offset, count, size, err := s.entry(it)
+			if err != nil {
+				yield(AppendInfo{}, err)
+				return
+			}
+			if size == 0 || offset+count <= from {
+				continue
+			}
+			if !yield(AppendInfo{Offset: offset, Items: count, LSN: it.LSN(), Bytes: size}, nil) {
+				return
+			}
+		}
+		if err := it.Err(); err != nil {
+			yield(AppendInfo{}, err)
+		}
+	}
+}

@@ -41,7 +41,7 @@ type Item struct {
 }
 
 // sequencePrefix is what the names of the keyspaces of sequences begin with.
-const sequencePrefix = "\x00sequence/"
+const sequencePrefix = keyspace.SequencePrefix
 
 // sequences are the handles of a store's sequences, by the ids of their keyspaces.
 type sequences struct {

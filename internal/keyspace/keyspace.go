@@ -20,7 +20,8 @@
 //	'x'         → the next id to give, as a prefix code
 //
 // Keyspace 1 always exists and has no name: it is the one of the store's own
-// methods. All of it is wire format.
+// methods. A name that begins with SequencePrefix is that of a sequence, whose index is
+// in the keyspace. All of it is wire format.
 package keyspace
 
 import (
@@ -37,6 +38,9 @@ const (
 
 // MaxPrefix is the length of the longest prefix in bytes.
 const MaxPrefix = 9
+
+// SequencePrefix is what the names of the keyspaces of sequences begin with.
+const SequencePrefix = "\x00sequence/"
 
 // MaxName is the length of the longest name in bytes.
 const MaxName = 255

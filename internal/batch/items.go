@@ -180,7 +180,11 @@ func IndexKey(dst, key []byte, offset uint64) []byte {
 
 // EntryOfNothing is the value of an entry of one item that is not there any more: what
 // is left of a sequence of which all was taken out. It has no bytes.
-func EntryOfNothing() []byte { return []byte{1, 0} }
+func EntryOfNothing() []byte { return EntryOfLost(1) }
+
+// EntryOfLost is the value of an entry of so many items that are not there any more,
+// with others before and behind: it keeps their offsets from being given again.
+func EntryOfLost(count uint64) []byte { return append(binary.AppendUvarint(nil, count), 0) }
 
 // DecodeIndexEntry reads an entry. own is its key behind the sequence's.
 func DecodeIndexEntry(own, value []byte) (offset, count, size uint64, ok bool) {

@@ -42,7 +42,7 @@ var rooms = []room{
 	{dir: "fuzz/real", imports: []string{".", "vfs"}, outside: []string{"golang.org/x/sys"}, system: true},
 	{dir: "fuzz", imports: []string{".", "vfs"}, outside: []string{modXXHash}, adapter: "forebay"},
 	{dir: ".", imports: []string{"checkpoint", "commit", "compaction", "internal/base", "internal/batch", "internal/keyspace", "internal/merge", "internal/rangedel", "manifest", "memtable", "recovery", "segment", "vfs", "wal"}},
-	{dir: "check", imports: []string{"compaction", "internal/base", "internal/batch", "internal/editlog", "internal/merge", "internal/rangedel", "manifest", "memtable", "segment", "vfs", "wal", "wal/frame"}},
+	{dir: "check", imports: []string{"compaction", "internal/base", "internal/batch", "internal/editlog", "internal/keyspace", "internal/merge", "internal/rangedel", "manifest", "memtable", "segment", "vfs", "wal", "wal/frame"}},
 	{dir: "commit", imports: []string{"internal/base", "internal/batch", "wal"}},
 	{dir: "recovery", imports: []string{"compaction", "internal/base", "manifest", "segment", "vfs", "wal"}},
 	{dir: "checkpoint", imports: []string{"compaction", "internal/base", "internal/merge", "internal/radix", "internal/rangedel", "manifest", "segment", "vfs"}},

@@ -18,8 +18,9 @@ import (
 
 // Verify reads all of a store and reports everything that does not hold: the
 // manifest, and whether what it says can be; every segment, whole, and whether it is
-// the one that is listed; every record of the log, and whether it is a batch; files
-// that nobody names. It writes nothing and takes no lock. The report is not nil,
+// the one that is listed; every record of the log, and whether it is a batch; whether
+// each item of a sequence that the index names is in the log; files that nobody names.
+// It writes nothing and takes no lock. The report is not nil,
 // also with an error, which is that of ctx, of a directory that cannot be read, or
 // of a file of a newer format; what is damaged is in the report alone.
 func Verify(ctx context.Context, cfg *Config) (*Report, error) {
@@ -36,7 +37,13 @@ func Verify(ctx context.Context, cfg *Config) (*Report, error) {
 	if err := v.segments(); err != nil {
 		return v.rep, err
 	}
+	if err := v.listed(); err != nil {
+		return v.rep, err
+	}
 	if err := v.log(); err != nil {
+		return v.rep, err
+	}
+	if err := v.sequences(); err != nil {
 		return v.rep, err
 	}
 	v.unnamed()
@@ -50,7 +57,19 @@ func Verify(ctx context.Context, cfg *Config) (*Report, error) {
 // verifier is one Verify.
 type verifier struct {
 	*source
-	rep *Report
+	rep  *Report
+	hist *history // nil: nobody has asked
+	hide hiding
+}
+
+// readLog is readHistory, once.
+func (v *verifier) readLog() (*history, error) {
+	if v.hist != nil {
+		return v.hist, nil
+	}
+	h, err := v.readHistory()
+	v.hist = h
+	return h, err
 }
 
 func (v *verifier) add(p Problem) { v.rep.Problems = append(v.rep.Problems, p) }
@@ -118,8 +137,12 @@ func (v *verifier) log() error {
 	rec, err := wal.Inspect(v.cfg.LogDir, &wal.Options{FS: v.fsys, Catalog: v.man, Proven: max(v.state.ReplayStart, 1) - 1,
 		OnRecord: func(lsn base.LSN, _ uint64, rec []byte) error {
 			v.rep.Records++
-			if _, err := batch.Decode(rec); err != nil {
+			r, err := batch.Decode(rec)
+			switch {
+			case err != nil:
 				bad = append(bad, lsn)
+			case lsn >= v.state.ReplayStart:
+				v.hide.see(lsn, r)
 			}
 			return nil
 		}})
@@ -140,7 +163,7 @@ func (v *verifier) log() error {
 	if first == nil && len(bad) == 0 && !slices.ContainsFunc(v.state.Log.Files, func(f base.LogFile) bool { return f.Retained }) {
 		return nil
 	}
-	h, err := v.readHistory()
+	h, err := v.readLog()
 	if err != nil {
 		return err
 	}

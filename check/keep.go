@@ -9,6 +9,7 @@ import (
 	"github.com/forebaydb/forebay/compaction"
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/vfs"
+	"github.com/forebaydb/forebay/wal"
 )
 
 // damagedDir holds, in the new store, copies of the damaged files. No open looks
@@ -70,6 +71,11 @@ func (v *salvager) remove(out *compaction.Output) {
 	names, _ := v.cfg.FS.List(v.dst) // It was empty before.
 	for _, name := range names {
 		if _, ok := manifest.ParseFileName(name); ok {
+			_ = v.cfg.FS.Remove(filepath.Join(v.dst, name))
+		}
+	}
+	for _, name := range names {
+		if _, ok := wal.ParseFileName(name); ok {
 			_ = v.cfg.FS.Remove(filepath.Join(v.dst, name))
 		}
 	}

@@ -17,7 +17,8 @@ type Loss struct {
 	File           string
 	Offset, Length int64
 	// What was there: "data", "index", "filter", "properties", "footer", "range
-	// deletes" or "unknown" of a segment; "segment"; "log"; "record"; "manifest".
+	// deletes" or "unknown" of a segment; "segment"; "log"; "record"; "manifest";
+	// "items" of a sequence.
 	What   string
 	Reason string
 	Err    error
@@ -65,19 +66,22 @@ func bound(key []byte, none string) string {
 
 // What a reader of the new store may see.
 const (
-	effectNone     = "nothing is lost: it was needed for speed alone"
-	effectHealed   = "nothing is lost: the log still had these commits"
-	effectPuts     = "keys in this range may be missing or show older values"
-	effectData     = "keys in this range may be missing or show older values, and keys that were deleted may be back"
-	effectDels     = "keys in this range that a range delete had removed may be back"
-	effectLog      = "these commits are gone: what they wrote is missing or shows older values, and what they deleted is back"
-	effectUnproven = "nothing proves that it was ever durable: after a crash an open cuts the log there"
-	effectUnknown  = "commits behind the last one that was found may be gone; how many, nothing tells"
-	effectSettled  = "these commits were settled into segments, or they are gone"
-	effectVoid     = "nothing is lost: no commit that counts was there"
-	effectOther    = "what it holds was used, but what the listed one held may be missing"
-	effectUnlisted = "it was used, since a listed one is not there: if a compaction had replaced it, keys of it that were deleted are back"
-	effectManifest = "what was found was merged by LSN: if a segment that a compaction had replaced was still there, keys that were deleted may be back"
+	effectNone        = "nothing is lost: it was needed for speed alone"
+	effectHealed      = "nothing is lost: the log still had these commits"
+	effectPuts        = "keys in this range may be missing or show older values"
+	effectData        = "keys in this range may be missing or show older values, and keys that were deleted may be back"
+	effectDels        = "keys in this range that a range delete had removed may be back"
+	effectLog         = "these commits are gone: what they wrote is missing or shows older values, and what they deleted is back"
+	effectUnproven    = "nothing proves that it was ever durable: after a crash an open cuts the log there"
+	effectUnknown     = "commits behind the last one that was found may be gone; how many, nothing tells"
+	effectSettled     = "these commits were settled into segments, or they are gone"
+	effectVoid        = "nothing is lost: no commit that counts was there"
+	effectOther       = "what it holds was used, but what the listed one held may be missing"
+	effectUnlisted    = "it was used, since a listed one is not there: if a compaction had replaced it, keys of it that were deleted are back"
+	effectBelow       = "no commit that counts was there but for items of sequences, and of these each that is lost is told"
+	effectItems       = "these items are gone, and nothing else has their offsets"
+	effectHealedItems = "nothing is lost, but items that were trimmed may be back"
+	effectManifest    = "what was found was merged by LSN: if a segment that a compaction had replaced was still there, keys that were deleted may be back"
 )
 
 // tell makes the list of losses. The commits of the log have been applied by now.
@@ -181,6 +185,8 @@ func (v *salvager) tellLog() {
 			l.Effect = effectUnknown
 		case d.last == 0 && !d.void && v.hist.isEnd(&d):
 			l = l.harmless(effectUnproven)
+		case d.last == 0 && !d.void && (v.man == nil || d.file.listed != nil && d.file.listed.Retained):
+			l = l.harmless(effectBelow)
 		case d.last == 0:
 			l = l.harmless(effectVoid)
 		case d.first > v.hist.durable:

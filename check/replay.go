@@ -51,22 +51,33 @@ func (p *replay) apply(lsn base.LSN, rec []byte) error {
 		return fmt.Errorf("%w: %w", errBatch, err)
 	}
 	for r.Next() {
-		switch r.Kind() {
-		case base.KindRangeDelete:
-			err = p.table.AddRangeDelete(lsn, r.Key(), r.Value())
-		case base.KindAppend:
-			k, v := batch.IndexEntry(nil, nil, r.Key(), r.Value())
-			err = p.table.Add(lsn, base.KindPut, k, v)
-		default:
-			err = p.table.Add(lsn, r.Kind(), r.Key(), r.Value())
-		}
-		// A key twice in a batch is what no Forebay writes: the first one counts.
-		if err != nil && !errors.Is(err, memtable.ErrDuplicate) {
+		if err := p.enter(lsn, r.Kind(), r.Key(), r.Value()); err != nil {
 			return err
 		}
 	}
 	p.last = lsn
 	p.count++
+	return p.relieve()
+}
+
+// enter applies one operation of a commit: of an append the entry of the index.
+func (p *replay) enter(lsn base.LSN, kind base.Kind, key, value []byte) error {
+	if kind == base.KindRangeDelete {
+		return p.table.AddRangeDelete(lsn, key, value)
+	}
+	if kind == base.KindAppend {
+		kind = base.KindPut
+		key, value = batch.IndexEntry(nil, nil, key, value)
+	}
+	// A key twice in a batch is what no Forebay writes: the first one counts.
+	if err := p.table.Add(lsn, kind, key, value); !errors.Is(err, memtable.ErrDuplicate) {
+		return err
+	}
+	return nil
+}
+
+// relieve settles the memtable if it is full.
+func (p *replay) relieve() error {
 	if p.table.Bytes() >= p.size {
 		return p.spill()
 	}

@@ -41,8 +41,11 @@ type Salvaged struct {
 	// Through is the last commit before the first hole in the log: but for what is
 	// lost of segments, the new store has the state after it.
 	Through base.LSN
-	// LastLSN is behind everything that was ever seen in the old store: the new
-	// one goes on there.
+	// Items of sequences were appended anew, with the offsets that they had;
+	// LostItems were not, as their records cannot be read.
+	Items, LostItems uint64
+	// LastLSN is the last one that the new store has given: behind everything that
+	// was ever seen in the old one, and behind the records of Items.
 	LastLSN base.LSN
 	// Unlisted names segments that nobody listed and that were used; Ignored
 	// names files that were not, because they are of another store or left over.
@@ -56,6 +59,10 @@ type Salvaged struct {
 // changes nothing of that, and takes no lock. An error leaves dst as it was; that
 // something is lost is no error, and told by the result. Files of a newer format
 // are an error: they are not damaged. Copies of damaged files are in dst/damaged.
+//
+// The new store has no log but for the items of sequences: these lie in log files in
+// dst, whatever cfg.LogDir. The manifest comes last, when all else is durable: without
+// it dst is no store.
 func Salvage(ctx context.Context, cfg *Config, dst string) (*Salvaged, error) {
 	s, err := openSource(ctx, cfg, 2)
 	if err != nil {
@@ -87,6 +94,8 @@ type salvager struct {
 	from  base.LSN
 	exact bool
 	heal  bool
+	// below are stretches of the log, of records in segments, that were not applied.
+	below []stretch
 	// first to last are the commits that were applied without a gap, and beyond
 	// says that some were behind one.
 	first, last base.LSN
@@ -238,7 +247,9 @@ func (v *salvager) nothingFits() bool {
 func (v *salvager) write() (err error) {
 	var rep *replay
 	out := (*compaction.Output)(nil)
+	c := &carrier{v: v}
 	defer func() {
+		c.close()
 		if rep != nil {
 			rep.close()
 		}
@@ -261,8 +272,14 @@ func (v *salvager) write() (err error) {
 	if err := v.keep(); err != nil {
 		return err
 	}
+	if err := v.healSequences(rep); err != nil {
+		return err
+	}
+	if err := c.begin(rep); err != nil {
+		return err
+	}
 	out = compaction.NewOutput(v.files, lastLevel)
-	if err := v.merge(rep, out); err != nil {
+	if err := v.merge(rep, out, c); err != nil {
 		return err
 	}
 	segs, readers, err := out.Finish()
@@ -278,11 +295,16 @@ func (v *salvager) write() (err error) {
 	v.out.Segments = len(segs)
 	rep.close()
 	rep = nil
-	return v.seal(segs)
+	log, err := c.finish()
+	if err != nil {
+		return err
+	}
+	return v.seal(segs, log)
 }
 
-// merge writes what a reader at the end of everything sees.
-func (v *salvager) merge(rep *replay, out *compaction.Output) error {
+// merge writes what a reader at the end of everything sees: items of sequences into the
+// log, all else into segments.
+func (v *salvager) merge(rep *replay, out *compaction.Output, c *carrier) error {
 	size := v.cfg.SegmentSize
 	if size <= 0 {
 		var total int64
@@ -291,10 +313,11 @@ func (v *salvager) merge(rep *replay, out *compaction.Output) error {
 		}
 		size = min(max(total/512, 64<<20), 1<<30)
 	}
-	it := merge.NewReader(append(rep.sources(), v.sources()...), base.OwnLSN-1, nil, nil)
+	it := v.reader(rep)
 	defer it.Close()
+	n := 0
 	for ok := it.First(); ok; ok = it.Next() {
-		if v.out.Keys%1024 == 0 && v.ctx.Err() != nil {
+		if n++; n%1024 == 0 && v.ctx.Err() != nil {
 			return v.ctx.Err()
 		}
 		if out.Size() >= size {
@@ -302,10 +325,17 @@ func (v *salvager) merge(rep *replay, out *compaction.Output) error {
 				return err
 			}
 		}
-		if err := out.Add(it.Key(), it.LSN(), base.KindPut, it.Value()); err != nil {
+		add := func(key, value []byte) error {
+			v.out.Keys++
+			return out.Add(key, it.LSN(), base.KindPut, value)
+		}
+		taken, err := c.take(it.Key(), it.Value(), it.LSN(), add)
+		if err == nil && !taken {
+			err = add(it.Key(), it.Value())
+		}
+		if err != nil {
 			return err
 		}
-		v.out.Keys++
 	}
 	if err := it.Err(); err != nil {
 		return err
@@ -313,22 +343,31 @@ func (v *salvager) merge(rep *replay, out *compaction.Output) error {
 	return out.Cut(nil)
 }
 
-// seal writes the manifest.
-func (v *salvager) seal(segs []manifest.Segment) error {
-	if err := v.ctx.Err(); err != nil {
-		return err
-	}
+// reader reads what there is at the end of everything.
+func (v *salvager) reader(rep *replay) *merge.Visible {
+	return merge.NewReader(append(rep.sources(), v.sources()...), base.OwnLSN-1, nil, nil)
+}
+
+// newLog is the state of a log that goes on behind everything that was ever seen, in an
+// epoch that the old store does not come to.
+func (v *salvager) newLog() base.LogState {
 	top, epoch := v.top(), v.state.Log.Epoch
 	for _, l := range v.hist.files {
 		epoch = max(epoch, l.head.Epoch)
 	}
 	epoch = min(epoch, base.MaxListed-epochStep) + epochStep
-	v.out.LastLSN = top
+	return base.LogState{Floor: base.LogFloor{LSN: top, Epoch: epoch}, Epoch: epoch}
+}
+
+// seal writes the manifest.
+func (v *salvager) seal(segs []manifest.Segment, log base.LogState) error {
+	if err := v.ctx.Err(); err != nil {
+		return err
+	}
 	if err := v.cfg.FS.SyncDir(v.dst); err != nil {
 		return err
 	}
-	st := manifest.State{Segments: segs, ReplayStart: top + 1, LastSegment: v.number}
-	st.Log = base.LogState{Floor: base.LogFloor{LSN: top, Epoch: epoch}, Epoch: epoch}
+	st := manifest.State{Log: log, Segments: segs, ReplayStart: log.Floor.LSN + 1, LastSegment: v.number}
 	return manifest.Create(v.cfg.FS, v.dst, v.files.Store, st, v.cfg.Rand)
 }
 
@@ -369,7 +408,12 @@ func (v *salvager) replay(rep *replay) error {
 		// Whether what is between was settled, and its files released, nobody says.
 		at = slices.IndexFunc(st, func(s stretch) bool { return s.first > v.from })
 	}
+	v.below = st[:max(at, 0)]
 	for i := max(at, 0); i < len(st); i++ {
+		if st[i].last < v.from && i != at {
+			v.below = st[:i+1]
+			continue
+		}
 		hole, from := i != at, max(v.from, st[i].first)
 		if !hole {
 			if v.heal {

@@ -73,6 +73,9 @@ func (c *carrier) take(key, value []byte, lsn base.LSN, add func(key, value []by
 		c.id, c.end, c.last, c.key = e.id, 0, 0, slices.Clone(e.prefix)
 	}
 	by := c.v.odd(&e, ok, c.last)
+	if ok && e.size == 0 && e.end() <= c.end {
+		return true, nil // Items that had been trimmed are back.
+	}
 	if ok && e.offset < c.end {
 		by, ok = &hole{file: &logFile{path: c.v.cfg.Dir}, offset: -1, reason: "another entry of the index has their offsets"}, false
 	}
@@ -105,7 +108,7 @@ func (c *carrier) take(key, value []byte, lsn base.LSN, add func(key, value []by
 	return true, c.carry(&e, items)
 }
 
-func (c *carrier) lose(e *indexEntry, by *hole) { c.lost.lose(c.seqs[e.id], e, by) }
+func (c *carrier) lose(e *indexEntry, by *hole) { c.lost.lose(c.seqs[e.id].name, e, by) }
 
 // carry adds the items of an append to the record under way.
 func (c *carrier) carry(e *indexEntry, value []byte) error {

@@ -20,9 +20,9 @@ type healer struct {
 	seqs    sequences
 	ids     []uint64
 	regions []*Loss
-	// Without a manifest nobody knows which segments are gone. fromNone says that then
-	// there was no list of sequences at all, firsts where the index of each begins: what
-	// is below was trimmed.
+	// Without a manifest nobody knows which segments are gone, and everything may be
+	// missing. fromNone says that then there was no list of sequences at all, firsts
+	// where the index of each begins: what is below was trimmed, or lost.
 	fromNone bool
 	firsts   map[uint64]uint64
 	healed   uint64
@@ -146,10 +146,11 @@ func (h *healer) index(lsn base.LSN, r *batch.Reader) error {
 			kind = base.KindPut
 		}
 		e, is, ok := h.seqs.entry(key, value, lsn)
-		if !is || kind == base.KindPut && !(ok && h.wants(key, &e)) {
+		lost := h.lost(key, lsn)
+		if !is || kind == base.KindPut && !(ok && h.seqs[e.id].live && (lost || h.v.out.Rebuilt)) {
 			continue
 		}
-		if e.size > 0 && h.lost(key, lsn) {
+		if first, some := h.firsts[e.id]; e.size > 0 && (lost || !some || e.offset < first) {
 			h.healed++
 		}
 		if err := h.rep.enter(lsn, kind, key, value); err != nil {
@@ -157,13 +158,4 @@ func (h *healer) index(lsn base.LSN, r *batch.Reader) error {
 		}
 	}
 	return nil
-}
-
-// wants says whether an entry may be missing. That it is not does no harm.
-func (h *healer) wants(key []byte, e *indexEntry) bool {
-	if h.lost(key, e.lsn) {
-		return true
-	}
-	first, some := h.firsts[e.id]
-	return h.v.out.Rebuilt && (!some || e.offset > first)
 }

@@ -22,10 +22,7 @@ var (
 // TestRandomDamage: whatever is damaged, a salvage ends, its result opens, holds
 // nothing that was never written, and lacks nothing that it does not tell.
 func TestRandomDamage(t *testing.T) {
-	seed := *seedFlag
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
+	seed := seedOf(t)
 	rounds := *roundFlag
 	if testing.Short() {
 		rounds = min(rounds, 10)
@@ -37,6 +34,16 @@ func TestRandomDamage(t *testing.T) {
 			t.Fatalf("replay with -run TestRandomDamage -rounds=1 -seed=%d", seed)
 		}
 	}
+}
+
+// seedOf is the seed of a test, which it tells.
+func seedOf(t *testing.T) uint64 {
+	seed := *seedFlag
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("replay with -seed=%d", seed)
+	return seed
 }
 
 func randomDamage(t *testing.T, seed uint64) {

@@ -19,11 +19,17 @@ import (
 // order of offsets, and their LSNs ascend, so that a sequence is read with one pass over
 // the log files that have something of it.
 
-// sequences are the names of a store's sequences, by the ids of their keyspaces.
-type sequences map[uint64]string
+// sequences are a store's sequences, by the ids of their keyspaces.
+type sequences map[uint64]listed
 
-// listSequences reads the list of keyspaces. A name that was dropped counts as well:
-// the list remembers it, and there is no entry of its index.
+// listed is what the list of keyspaces says of a sequence. It remembers one that was
+// dropped, of which there is no entry of the index, and which is not live.
+type listed struct {
+	name string
+	live bool
+}
+
+// listSequences reads the list of keyspaces.
 func listSequences(it *merge.Visible) (sequences, error) {
 	out := sequences{}
 	for ok := it.SeekGE([]byte{byte(keyspace.System)}); ok; ok = it.Next() {
@@ -33,7 +39,7 @@ func listSequences(it *merge.Visible) (sequences, error) {
 		}
 		e, err := keyspace.DecodeEntry(own, it.Value())
 		if name, is := strings.CutPrefix(e.Name, keyspace.SequencePrefix); err == nil && is {
-			out[e.ID] = name
+			out[e.ID] = listed{name, e.Named || out[e.ID].live}
 		}
 	}
 	return out, it.Err()
@@ -130,8 +136,8 @@ func (h *hiding) see(lsn base.LSN, r batch.Reader) {
 	}
 }
 
-// listed reads which sequences the segments know.
-func (v *verifier) listed() error {
+// known reads which sequences the segments know.
+func (v *verifier) known() error {
 	it := merge.NewReader(v.sources(), base.OwnLSN-1, nil, nil)
 	defer it.Close()
 	seqs, err := listSequences(it)
@@ -182,7 +188,7 @@ func (v *verifier) sequences() error {
 				}
 			}
 			if by != nil {
-				lost.lose(v.hide.seqs[id], &e, by)
+				lost.lose(v.hide.seqs[id].name, &e, by)
 			}
 		}
 		if err := it.Err(); err != nil {

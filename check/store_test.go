@@ -54,9 +54,13 @@ func enter(table *memtable.Table, lsn base.LSN, rec []byte) error {
 		return err
 	}
 	for r.Next() && err == nil {
-		if r.Kind() == base.KindRangeDelete {
+		switch r.Kind() {
+		case base.KindRangeDelete:
 			err = table.AddRangeDelete(lsn, r.Key(), r.Value())
-		} else {
+		case base.KindAppend:
+			k, v := batch.IndexEntry(nil, nil, r.Key(), r.Value())
+			err = table.Add(lsn, base.KindPut, k, v)
+		default:
 			err = table.Add(lsn, r.Kind(), r.Key(), r.Value())
 		}
 	}
@@ -119,12 +123,18 @@ func (st *store) commit(ops ...op) base.LSN {
 			st.old[o.k] = append(st.old[o.k], o.v)
 		}
 	}
-	r := &wal.Request{Records: []wal.Record{{Data: b.Bytes()}}, Level: st.level}
+	return st.write(b.Bytes(), now)
+}
+
+// write commits a record, after which a reader sees now.
+func (st *store) write(rec []byte, now map[string]string) base.LSN {
+	st.t.Helper()
+	r := &wal.Request{Records: []wal.Record{{Data: rec, Keep: batch.AppendedBytes(rec)}}, Level: st.level}
 	require.NoError(st.t, st.s.Log.Commit(r))
 	lsn := r.First
 	require.Len(st.t, st.states, int(lsn))
 	st.states = append(st.states, now)
-	require.NoError(st.t, enter(st.table, lsn, b.Bytes()))
+	require.NoError(st.t, enter(st.table, lsn, rec))
 	return lsn
 }
 

@@ -37,7 +37,7 @@ func Verify(ctx context.Context, cfg *Config) (*Report, error) {
 	if err := v.segments(); err != nil {
 		return v.rep, err
 	}
-	if err := v.listed(); err != nil {
+	if err := v.known(); err != nil {
 		return v.rep, err
 	}
 	if err := v.log(); err != nil {

@@ -25,13 +25,26 @@
 // the highest n that can be had. With BeyondHoles it gives those behind the hole
 // too, and the result is the state of no moment.
 //
+// Items of sequences lie in log files alone, which stay below the floor for them, and
+// segments have the index. The frames of a log file are bound to the store's id. So the
+// items of the index are appended anew, with the offsets that they had, to a log of the
+// new store: sequence by sequence, each read with one pass over the log files that have
+// something of it. In place of items whose records cannot be read there is an entry of
+// nothing: a read from there says that they are gone, and others do not get their
+// offsets. Where segments are lost that had entries, these are made anew from the records.
+//
+// The order is: segments and log files, durable; then the manifest. After a crash
+// before that dst is no store.
+//
 // # What a salvage cannot know
 //
 // A key whose newest version is lost shows an older one where there is one. When
 // the lost version was a delete, or a range delete, the key is back. Where the
 // manifest is gone, a segment that a compaction had replaced and that was not yet
 // removed counts too: a key is back if the compaction dropped its tombstone. Each
-// Loss says which of that may be. And a commit in the log counts as it stands: one
+// Loss says which of that may be. Likewise items are back that were trimmed, if segments,
+// or the manifest, are lost and their log files were kept for others: it is better to
+// trim again than to miss what nobody had trimmed. And a commit in the log counts as it stands: one
 // that was cut off by a truncation which only the lost manifest knew of is back.
 package check
 
@@ -148,7 +161,7 @@ func problemOf(path string, err error) Problem {
 // Report is what Verify found.
 type Report struct {
 	// Problems are in the order in which they were found: manifest, segments, log,
-	// files that nobody names.
+	// items of sequences, files that nobody names.
 	Problems []Problem
 	// Files and Bytes count what was looked at; Segments and Versions what is live
 	// and intact; Records those of the log that an open reads.

@@ -3,6 +3,7 @@ package check
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -38,7 +39,7 @@ func (v *salvager) healSequences(rep *replay) error {
 			h.regions = append(h.regions, l)
 		}
 	}
-	if len(v.below) == 0 || len(h.regions) == 0 && !v.out.Rebuilt {
+	if !v.heal || len(h.regions) == 0 && !v.out.Rebuilt {
 		return nil
 	}
 	if err := h.look(); err != nil {
@@ -49,6 +50,9 @@ func (v *salvager) healSequences(rep *replay) error {
 		return err
 	}
 	if err := h.look(); err != nil {
+		return err
+	}
+	if err := h.name(); err != nil {
 		return err
 	}
 	if err := h.pass(h.index); err != nil {
@@ -111,6 +115,9 @@ func (h *healer) lost(key []byte, lsn base.LSN) bool {
 // list enters what a commit says of the list of sequences.
 func (h *healer) list(lsn base.LSN, r *batch.Reader) error {
 	for r.Next() {
+		if r.Kind() == base.KindAppend {
+			h.rep.saw(r.Key())
+		}
 		id, own, _ := keyspace.Cut(r.Key())
 		if id != keyspace.System || r.Kind() != base.KindPut && r.Kind() != base.KindDelete {
 			continue
@@ -127,6 +134,43 @@ func (h *healer) list(lsn base.LSN, r *batch.Reader) error {
 		}
 	}
 	return nil
+}
+
+// name gives names to sequences that the list has lost: without one nobody could read
+// them. Their ids are not given again.
+func (h *healer) name() error {
+	at, named := h.v.top(), false
+	for _, id := range slices.Sorted(maps.Keys(h.rep.appended)) {
+		if _, known := h.seqs[id]; known || id < keyspace.First {
+			continue
+		}
+		name := fmt.Sprintf("salvaged-%d", id)
+		full := keyspace.SequencePrefix + name
+		if err := h.rep.enter(at, base.KindPut, keyspace.NameKey(full), keyspace.EncodeID(id)); err != nil {
+			return err
+		}
+		if err := h.rep.enter(at, base.KindPut, keyspace.IDKey(id), []byte(full)); err != nil {
+			return err
+		}
+		h.seqs[id], named = listed{name, true}, true
+		h.v.lose(Loss{File: h.v.cfg.Dir, Offset: -1, What: "items", Effect: effectName,
+			Reason: fmt.Sprintf("the name of the sequence in keyspace %d is lost; it is now %q", id, name)})
+	}
+	if h.ids = h.seqs.ids(); !named {
+		return nil
+	}
+	it := h.v.reader(h.rep)
+	defer it.Close()
+	next := h.ids[len(h.ids)-1] + 1
+	if key := keyspace.NextKey(); it.SeekGE(key) && bytes.Equal(it.Key(), key) {
+		if had, err := keyspace.DecodeID(it.Value()); err == nil && had >= next {
+			return nil
+		}
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	return h.rep.enter(at, base.KindPut, keyspace.NextKey(), keyspace.EncodeID(next))
 }
 
 // index enters what a commit does to the indexes.

@@ -80,6 +80,7 @@ const (
 	effectUnlisted    = "it was used, since a listed one is not there: if a compaction had replaced it, keys of it that were deleted are back"
 	effectBelow       = "no commit that counts was there but for items of sequences, and of these each that is lost is told"
 	effectItems       = "these items are gone, and nothing else has their offsets"
+	effectName        = "its items are there, and the name is another one"
 	effectHealedItems = "nothing is lost, but items that were trimmed may be back"
 	effectManifest    = "what was found was merged by LSN: if a segment that a compaction had replaced was still there, keys that were deleted may be back"
 )

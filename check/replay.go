@@ -7,6 +7,7 @@ import (
 	"github.com/forebaydb/forebay/compaction"
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
+	"github.com/forebaydb/forebay/internal/keyspace"
 	"github.com/forebaydb/forebay/internal/merge"
 	"github.com/forebaydb/forebay/internal/rangedel"
 	"github.com/forebaydb/forebay/manifest"
@@ -22,6 +23,8 @@ type replay struct {
 	table *memtable.Table
 	last  base.LSN // the last commit that was applied
 	count uint64
+	// appended are the ids of the keyspaces of sequences to which something was appended.
+	appended map[uint64]bool
 	// spilled holds, for each full memtable, its segments: of ascending keys.
 	spilled []spill
 	outs    []*compaction.Output
@@ -38,7 +41,7 @@ type spill struct {
 const maxSpills = 16
 
 func newReplay(files compaction.Files, size int64) *replay {
-	return &replay{files: files, size: size, table: memtable.New(int(size))}
+	return &replay{files: files, size: size, table: memtable.New(int(size)), appended: map[uint64]bool{}}
 }
 
 // errBatch says that a record is no batch; nothing of it was applied.
@@ -66,6 +69,7 @@ func (p *replay) enter(lsn base.LSN, kind base.Kind, key, value []byte) error {
 		return p.table.AddRangeDelete(lsn, key, value)
 	}
 	if kind == base.KindAppend {
+		p.saw(key)
 		kind = base.KindPut
 		key, value = batch.IndexEntry(nil, nil, key, value)
 	}
@@ -74,6 +78,13 @@ func (p *replay) enter(lsn base.LSN, kind base.Kind, key, value []byte) error {
 		return err
 	}
 	return nil
+}
+
+// saw notes that something was appended to the sequence that key names.
+func (p *replay) saw(key []byte) {
+	if id, own, ok := keyspace.Cut(key); ok && len(own) == 0 {
+		p.appended[id] = true
+	}
 }
 
 // relieve settles the memtable if it is full.

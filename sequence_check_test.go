@@ -3,6 +3,8 @@ package forebay_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -90,5 +92,94 @@ func TestSequencesAreSalvaged(t *testing.T) {
 			require.NoError(t, db.Checkpoint(context.Background()))
 			require.NoError(t, db.Close())
 		}
+	}
+}
+
+// TestSequencesWithHoles: where a log file was lost, a read from there says that the
+// items are gone, one from before passes over them, and all else goes on as ever.
+func TestSequencesWithHoles(t *testing.T) {
+	for _, front := range []bool{false, true} {
+		fs := vfs.NewMem()
+		opts := &forebay.Options{FS: fs, MemtableSize: 64 << 10, LogFileSize: 64 << 10}
+		db, err := forebay.Open("data", opts)
+		require.NoError(t, err)
+		s, err := db.Sequence("s")
+		require.NoError(t, err)
+		var want []string
+		for i := range 1000 {
+			want = append(want, fmt.Sprintf("%d %0*d", i, i%700, 0))
+			_, err := s.Append([]byte(want[i]))
+			require.NoError(t, err)
+		}
+		require.NoError(t, db.Checkpoint(context.Background()))
+		require.NoError(t, db.Close())
+		names, err := fs.List("data")
+		require.NoError(t, err)
+		var logs []string
+		for _, name := range names {
+			if strings.HasSuffix(name, ".log") {
+				logs = append(logs, "data/"+name)
+			}
+		}
+		require.Greater(t, len(logs), 3)
+		gone := logs[1]
+		if front {
+			gone = logs[0]
+		}
+		require.NoError(t, fs.Remove(gone))
+		rep, err := check.Verify(context.Background(), &check.Config{FS: fs, Dir: "data"})
+		require.NoError(t, err)
+		require.True(t, slices.ContainsFunc(rep.Problems, func(p check.Problem) bool {
+			return p.File == gone && strings.Contains(p.Reason, `of sequence "s"`)
+		}), rep.Problems)
+		out, err := check.Salvage(context.Background(), &check.Config{FS: fs, Dir: "data"}, "saved")
+		require.NoError(t, err)
+		require.Positive(t, out.LostItems)
+		require.Equal(t, 1000, int(out.Items+out.LostItems))
+
+		for range 2 {
+			db, err = forebay.Open("saved", opts)
+			require.NoError(t, err)
+			s, err = db.Sequence("s")
+			require.NoError(t, err)
+			first, next, err := s.Bounds()
+			require.NoError(t, err)
+			require.Equal(t, len(want), int(next))
+			require.Equal(t, front, first > 0)
+			if front {
+				require.Equal(t, out.LostItems, first)
+			}
+			hole, last := uint64(0), -1
+			for it, err := range s.Read(context.Background(), first) {
+				require.NoError(t, err)
+				require.Equal(t, want[it.Offset], string(it.Value))
+				if d := int(it.Offset) - last - 1; d > 0 {
+					hole = it.Offset - uint64(d)
+					require.Equal(t, int(out.LostItems), d)
+				}
+				last = int(it.Offset)
+			}
+			require.Equal(t, len(want)-1, last)
+			for i := range out.LostItems {
+				for _, err := range s.Read(context.Background(), hole+i) {
+					require.ErrorIs(t, err, forebay.ErrNotFound)
+				}
+			}
+			at, err := s.Append([]byte("more"))
+			require.NoError(t, err)
+			require.Equal(t, len(want), int(at))
+			want = append(want, "more")
+			require.NoError(t, db.Checkpoint(context.Background()))
+			require.NoError(t, db.Close())
+		}
+		db, err = forebay.Open("saved", opts)
+		require.NoError(t, err)
+		s, err = db.Sequence("s")
+		require.NoError(t, err)
+		require.NoError(t, s.Trim(1<<40))
+		first, next, err := s.Bounds()
+		require.NoError(t, err)
+		require.Equal(t, []uint64{1002, 1002}, []uint64{first, next})
+		require.NoError(t, db.Close())
 	}
 }

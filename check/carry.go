@@ -31,6 +31,9 @@ type carrier struct {
 	id   uint64
 	end  uint64
 	last base.LSN
+	// none is items in a row that are not there: they get one entry, for the first offset
+	// of a sequence is behind the first entry if that is one of nothing.
+	none indexEntry
 
 	// The record under way: the items from first to next, of the sequence with key.
 	b           batch.Batch
@@ -60,8 +63,13 @@ func (c *carrier) begin(rep *replay) error {
 // take takes an entry of the index of a sequence; taken says that it was one. It is
 // left out where its items are carried: the replay of their records makes it anew. In
 // place of items that are lost add is given an entry of nothing.
-func (c *carrier) take(key, value []byte, lsn base.LSN, add func(key, value []byte) error) (taken bool, err error) {
+func (c *carrier) take(key, value []byte, lsn base.LSN, add adder) (taken bool, err error) {
 	e, is, ok := c.seqs.entry(key, value, lsn)
+	if !is || e.id != c.id {
+		if err := c.settle(add); err != nil {
+			return is, err
+		}
+	}
 	if !is {
 		return false, nil
 	}
@@ -84,15 +92,15 @@ func (c *carrier) take(key, value []byte, lsn base.LSN, add func(key, value []by
 		return true, nil
 	}
 	if gone := e.offset - c.end; gone > 0 && c.end > 0 {
-		at := indexEntry{id: e.id, prefix: e.prefix, offset: c.end, count: gone}
+		at := indexEntry{id: e.id, prefix: e.prefix, offset: c.end, count: gone, lsn: lsn}
 		c.lose(&at, &hole{file: &logFile{path: c.v.cfg.Dir}, offset: -1, reason: "no entry of the index says where they are"})
-		if err := add(batch.IndexKey(nil, e.prefix, c.end), batch.EntryOfLost(gone)); err != nil {
+		if err := c.nothing(&at, add); err != nil {
 			return true, err
 		}
 	}
 	c.end = e.end()
 	if e.size == 0 {
-		return true, add(key, value)
+		return true, c.nothing(&e, add)
 	}
 	c.last = max(c.last, e.lsn)
 	var items []byte
@@ -103,9 +111,33 @@ func (c *carrier) take(key, value []byte, lsn base.LSN, add func(key, value []by
 	}
 	if by != nil {
 		c.lose(&e, by)
-		return true, add(key, batch.EntryOfLost(e.count))
+		return true, c.nothing(&e, add)
 	}
 	return true, c.carry(&e, items)
+}
+
+// adder takes what goes into the segments.
+type adder func(key, value []byte, lsn base.LSN) error
+
+// nothing notes that the items of an entry are not there.
+func (c *carrier) nothing(e *indexEntry, add adder) error {
+	if n := &c.none; n.count > 0 && n.end() == e.offset {
+		n.count, n.lsn = n.count+e.count, max(n.lsn, e.lsn)
+		return nil
+	}
+	err := c.settle(add)
+	c.none = indexEntry{offset: e.offset, count: e.count, lsn: e.lsn}
+	return err
+}
+
+// settle adds the entry of nothing that is due before any key behind it.
+func (c *carrier) settle(add adder) error {
+	n := c.none
+	c.none = indexEntry{}
+	if n.count == 0 {
+		return nil
+	}
+	return add(batch.IndexKey(nil, c.key, n.offset), batch.EntryOfLost(n.count), n.lsn)
 }
 
 func (c *carrier) lose(e *indexEntry, by *hole) { c.lost.lose(c.seqs[e.id].name, e, by) }

@@ -316,6 +316,10 @@ func (v *salvager) merge(rep *replay, out *compaction.Output, c *carrier) error 
 	it := v.reader(rep)
 	defer it.Close()
 	n := 0
+	add := func(key, value []byte, lsn base.LSN) error {
+		v.out.Keys++
+		return out.Add(key, lsn, base.KindPut, value)
+	}
 	for ok := it.First(); ok; ok = it.Next() {
 		if n++; n%1024 == 0 && v.ctx.Err() != nil {
 			return v.ctx.Err()
@@ -325,19 +329,15 @@ func (v *salvager) merge(rep *replay, out *compaction.Output, c *carrier) error 
 				return err
 			}
 		}
-		add := func(key, value []byte) error {
-			v.out.Keys++
-			return out.Add(key, it.LSN(), base.KindPut, value)
-		}
 		taken, err := c.take(it.Key(), it.Value(), it.LSN(), add)
 		if err == nil && !taken {
-			err = add(it.Key(), it.Value())
+			err = add(it.Key(), it.Value(), it.LSN())
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := it.Err(); err != nil {
+	if err := errors.Join(it.Err(), c.settle(add)); err != nil {
 		return err
 	}
 	return out.Cut(nil)

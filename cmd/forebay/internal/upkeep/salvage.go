@@ -90,6 +90,8 @@ type salvageReport struct {
 	Bytes    int64    `json:"bytes"`
 	Commits  uint64   `json:"commits"`
 	Skipped  uint64   `json:"skipped_commits"`
+	Items    uint64   `json:"items"` // of sequences
+	Lacking  uint64   `json:"lost_items"`
 	Through  uint64   `json:"through_lsn"`
 	LastLSN  uint64   `json:"last_lsn"`
 	Unlisted []string `json:"unlisted"`
@@ -100,7 +102,7 @@ type salvageReport struct {
 func newSalvageReport(out *check.Salvaged, keys func([]byte) string) *salvageReport {
 	list := func(names []string) []string { return append([]string{}, names...) }
 	r := &salvageReport{
-		Losses: []loss{}, Rebuilt: out.Rebuilt, Keys: out.Keys, Segments: out.Segments, Bytes: out.Bytes, Commits: out.Commits, Skipped: out.Skipped,
+		Losses: []loss{}, Rebuilt: out.Rebuilt, Keys: out.Keys, Segments: out.Segments, Bytes: out.Bytes, Commits: out.Commits, Skipped: out.Skipped, Items: out.Items, Lacking: out.LostItems,
 		Through: out.Through, LastLSN: out.LastLSN, Unlisted: list(out.Unlisted), Ignored: list(out.Ignored), Kept: list(out.Kept),
 	}
 	for _, l := range out.Losses {
@@ -149,6 +151,9 @@ func printSalvage(w io.Writer, out *check.Salvaged, keys func([]byte) string, di
 	}
 	if out.Skipped > 0 {
 		fmt.Fprintf(w, "%s behind the hole left out; --beyond-holes takes what is intact there.\n", count(int(out.Skipped), "commit"))
+	}
+	if out.Items+out.LostItems > 0 {
+		fmt.Fprintf(w, "%s of sequences, with their offsets; %s lost\n", count(int(out.Items), "item"), cli.Count(out.LostItems))
 	}
 	verdict := "nothing is lost"
 	if r.Lost > 0 {

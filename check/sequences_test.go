@@ -30,6 +30,8 @@ import (
 type sequenced struct {
 	*store
 	seqs map[uint64]*sequence
+	// small makes a salvage spill what it replays, and write small segments.
+	small bool
 }
 
 // sequence is the model of one: item n has offset n, and those below first are gone.
@@ -260,7 +262,11 @@ func itemsOf(t *testing.T, mem *vfs.Mem, dir string) (items map[uint64]map[int]s
 func (st *sequenced) salvageItems(dst string) (out *Salvaged, missing int) {
 	st.t.Helper()
 	before := content(st.t, st.mem, "db")
-	out, err := Salvage(context.Background(), st.cfg(), dst)
+	cfg := st.cfg()
+	if st.small {
+		cfg.MemtableSize, cfg.SegmentSize = 4<<10, 2<<10
+	}
+	out, err := Salvage(context.Background(), cfg, dst)
 	require.NoError(st.t, err)
 	require.Equal(st.t, before, content(st.t, st.mem, "db"), "the source is changed")
 	rep, err := Verify(context.Background(), &Config{FS: st.mem, Dir: dst})
@@ -585,6 +591,7 @@ func randomSequences(t *testing.T, seed uint64) {
 		require.ErrorIs(t, err, ErrNone)
 		return
 	}
+	st.small = r.IntN(2) == 0
 	out, missing := st.salvageItems("new")
 	if rep.Err() == nil {
 		require.Zero(t, missing, "Verify sees no damage")

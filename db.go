@@ -59,6 +59,9 @@ type DB struct {
 	readers readers
 	gap     gap
 	seqs    sequences
+	// logged is how many bytes of records there are behind the last memtable that was
+	// frozen; who applies, and nobody else, changes it.
+	logged  int64
 	spaces  spaces
 	space   *Keyspace // the default one
 	shut    atomic.Bool

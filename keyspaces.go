@@ -189,13 +189,13 @@ func (db *DB) DropKeyspace(name string) error {
 	if err := keyspace.CheckName(name); err != nil {
 		return fmt.Errorf("forebay: %w", err)
 	}
-	return db.dropKeyspace(name)
+	return db.dropKeyspace(name, db.opts.DefaultLevel)
 }
 
-// dropKeyspace is DropKeyspace of any name.
-func (db *DB) dropKeyspace(name string) error {
+// dropKeyspace is DropKeyspace of any name, at a level.
+func (db *DB) dropKeyspace(name string, level Level) error {
 	var ks *Keyspace
-	if err := db.Update(func(tx *Tx) error {
+	if err := db.UpdateLevel(context.Background(), level, func(tx *Tx) error {
 		id, err := lookUp(tx, name)
 		if err != nil {
 			return err

@@ -96,7 +96,7 @@ type Options struct {
 	// at least 16 KiB. The first file of an open has 64 KiB, or this if smaller.
 	LogFileSize int64
 	// MaxLogBytes bounds all log files together, in bytes, spares and what pins
-	// hold among them; 0: no bound. What would go beyond it is refused with ErrFull.
+	// hold among them, but not what sequences hold once it is settled; 0: no bound. What would go beyond it is refused with ErrFull.
 	MaxLogBytes int64
 	// MemoryLimit bounds memtables, block cache, and the indexes of segments
 	// together, in bytes; default 256 MiB. The cache has what the others leave,

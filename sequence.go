@@ -105,8 +105,8 @@ func (db *DB) Sequences() ([]string, error) {
 	return out, err
 }
 
-// DropSequence removes a sequence with all its items, by a commit at the default level.
-// ErrNoKeyspace: there is none with the name.
+// DropSequence removes a sequence with all its items, by a durable commit: the log files
+// in which they are go at once. ErrNoKeyspace: there is none with the name.
 func (db *DB) DropSequence(name string) error {
 	if db.readOnly {
 		return ErrReadOnly
@@ -127,7 +127,7 @@ func (db *DB) DropSequence(name string) error {
 	}); err != nil {
 		return err
 	}
-	if err := db.dropKeyspace(sequencePrefix + name); err != nil {
+	if err := db.dropKeyspace(sequencePrefix+name, Durable); err != nil {
 		return err
 	}
 	db.seqs.mu.Lock()
@@ -339,6 +339,9 @@ func (db *DB) recount() error {
 			return err
 		}
 		if err := s.entries(func(lsn, _, _, size uint64) bool {
+			if size == 0 { // its LSN is that of a trim, and may be above those behind it
+				return true
+			}
 			if i := fileOf(files, lsn); i >= 0 {
 				live[i] += size
 			}
@@ -363,7 +366,8 @@ func (s *Sequence) Name() string { return s.ks.name[len(sequencePrefix):] }
 // Read iterates over the durable items from an offset on, in order, up to those that
 // are durable when it comes to them. An error ends it and comes as the last pair:
 // ErrNotFound when the item at from, or one that it came to, is not there any more,
-// ErrReadOnly where the store is open for reading only, ctx's.
+// ErrReadOnly where the store is open for reading only, ctx's. Over items that a salvage
+// could not read it goes on behind them: see Item.Offset.
 func (s *Sequence) Read(ctx context.Context, from uint64) iter.Seq2[Item, error] {
 	return s.read(ctx, from, false)
 }
@@ -389,7 +393,7 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 	case s.db.shut.Load():
 		return ErrClosed
 	}
-	pos, err := s.seek(from)
+	pos, err := s.seek(ctx, from)
 	if err != nil {
 		return err
 	}
@@ -418,7 +422,13 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 			return nil
 		}
 		if !batch.HasAppends(rec) {
+			if s.dropsIt(rec) {
+				return ErrKeyspaceDropped
+			}
 			continue
+		}
+		if err := s.db.pipe.WaitVisible(ctx, pos.LSN); err != nil { // with what is in the same commit
+			return public(err)
 		}
 		r, err := batch.Decode(rec)
 		if err != nil {
@@ -429,8 +439,11 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 				continue
 			}
 			offset := batch.FirstOffset(r.Value())
-			if offset > next { // it was trimmed meanwhile
-				return s.gone(next)
+			if offset > next { // it was trimmed meanwhile, or a salvage left a hole
+				if first, _, err := s.Bounds(); err != nil || next < first {
+					return errors.Join(err, s.gone(next))
+				}
+				next = offset
 			}
 			for items := batch.ItemsOf(r.Value()); items.Next(); offset++ {
 				if offset < next {
@@ -445,11 +458,24 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 	}
 }
 
+// dropsIt says whether a record drops the sequence.
+func (s *Sequence) dropsIt(rec []byte) bool {
+	if kind, lo := batch.First(rec); kind != base.KindRangeDelete || !bytes.Equal(lo, s.ks.prefix) {
+		return false
+	}
+	r, err := batch.Decode(rec)
+	return err == nil && r.Next() && bytes.Compare(r.Value(), keyspace.End(s.ks.id)) >= 0
+}
+
 // seek returns a position before the commit that appended an item, or, behind the last
 // one, the last that is durable.
-func (s *Sequence) seek(from uint64) (Position, error) {
+func (s *Sequence) seek(ctx context.Context, from uint64) (Position, error) {
 	db := s.db
 	end := db.log.DurablePosition()
+	// What is durable is in the index a moment later.
+	if err := db.pipe.WaitVisible(ctx, end.LSN); err != nil {
+		return Position{}, public(err)
+	}
 	it := s.ks.NewIterator(nil)
 	defer it.Close()
 	var key [8]byte

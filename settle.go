@@ -27,6 +27,7 @@ type memtables struct{ db *DB }
 
 func (t memtables) Apply(lsn base.LSN, record []byte) error {
 	t.db.count.user.Add(int64(len(record)))
+	t.db.logged += int64(len(record))
 	return t.db.apply(lsn, record)
 }
 
@@ -109,10 +110,15 @@ func (db *DB) memtableLimit() int64 {
 // maybeFreeze freezes the active memtable when it is large enough. It is called
 // where no commit is applied, after the one with LSN last.
 func (db *DB) maybeFreeze(last base.LSN) {
-	if db.view.Load().active.Bytes() >= db.memtableLimit() {
+	limit := db.memtableLimit()
+	if db.view.Load().active.Bytes() >= limit || db.logged >= logLimit*limit && !db.readOnly {
 		db.freezeActive(last)
 	}
 }
+
+// logLimit is how many memtables' worth of log may be unsettled: items of sequences are
+// in no memtable, and an open reads them all the same.
+const logLimit = 4
 
 // freezeActive freezes the active memtable. It is called as maybeFreeze is.
 func (db *DB) freezeActive(last base.LSN) {
@@ -126,6 +132,7 @@ func (db *DB) freezeActive(last base.LSN) {
 // is held.
 func (db *DB) freeze(last base.LSN) {
 	db.keepMemory()
+	db.logged = 0
 	db.install(func(v *view) {
 		v.frozen = append([]*frozen{{v.active, last}}, v.frozen...)
 		v.active = memtable.NewShared(int(db.opts.MemtableSize), db.pool)

@@ -162,7 +162,9 @@ func (s *Sequence) verify(ctx context.Context, done *Verified) (err error) {
 		if err == nil {
 			done.Items += count
 			done.ItemBytes += size
-		} else if first, _, berr := s.Bounds(); berr == nil && offset < first { // it was trimmed meanwhile
+		} else if first, _, berr := s.Bounds(); errors.Is(berr, ErrKeyspaceDropped) {
+			err = berr // all of it went meanwhile
+		} else if berr == nil && offset < first { // it was trimmed meanwhile
 			err = nil
 		}
 		return err == nil

@@ -415,13 +415,17 @@ func (l *Log) fillAhead() error {
 	return err
 }
 
-// totalBytes sums the sizes of all log files; fileMu is held.
+// totalBytes sums the sizes of all log files, but for those that keep-counts hold: what
+// is kept for somebody is his to bound, and he needs room in the log to give it up.
+// fileMu is held.
 func (l *Log) totalBytes() int64 {
 	l.histMu.Lock()
 	defer l.histMu.Unlock()
 	n := l.unused.Load()
 	for _, sp := range l.hist {
-		n += sp.size
+		if sp.live || sp.keep == 0 {
+			n += sp.size
+		}
 	}
 	return n
 }

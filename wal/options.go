@@ -220,7 +220,8 @@ type Options struct {
 	// next one is four times as large, up to FileSize. Default 64 KiB.
 	FirstFileSize int64
 	// MaxBytes bounds the size in bytes of all log files together, spares and
-	// retained files included; 0: no bound.
+	// retained files included, but for those that are retained for keep-counts; 0: no
+	// bound.
 	MaxBytes int64
 	// NoSpares makes each file when it is needed, not one ahead in the
 	// background.

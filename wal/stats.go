@@ -30,7 +30,8 @@ type Stats struct {
 	// somebody.
 	Retained int
 	// SpareBytes is the size of the files beside those: made ahead, or kept to be
-	// used again. MaxBytes bounds FileBytes and SpareBytes together.
+	// used again. MaxBytes bounds FileBytes and SpareBytes together, but
+	// for what is held for keep-counts.
 	SpareBytes int64
 }
 

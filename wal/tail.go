@@ -243,15 +243,15 @@ func (t *Tail) place() error {
 		}
 	}
 	if t.skips {
+		durable := t.l.durable.Load()
 		for i, sp := range t.l.hist {
-			if sp.first > want && (sp.last >= sp.first || t.l.growing(i)) {
+			if sp.first > want && sp.first <= durable && (sp.last >= sp.first || t.l.growing(i)) {
 				t.at = Position{Epoch: sp.epochOf(sp.first), LSN: sp.first - 1}
 				return t.place()
 			}
 		}
-		t.drop() // nothing that is held lies ahead
-		lsn := t.l.durable.Load()
-		t.at = Position{Epoch: t.l.epochAt(lsn), LSN: lsn}
+		t.drop() // nothing that is held and durable lies ahead
+		t.at = Position{Epoch: t.l.epochAt(durable), LSN: durable}
 		return nil
 	}
 	return t.l.checkPosition(t)

@@ -345,9 +345,12 @@ func (db *DB) recount() error {
 			if i := fileOf(files, lsn); i >= 0 {
 				live[i] += size
 			}
-			return lsn < opened
+			return lsn < opened && db.ctx.Err() == nil
 		}); err != nil {
 			return err
+		}
+		if db.ctx.Err() != nil { // a part says nothing
+			return ErrClosed
 		}
 	}
 	for i, f := range files {

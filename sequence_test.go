@@ -300,7 +300,11 @@ func TestBackupOfSequences(t *testing.T) {
 			}
 		})
 	}
-	for round := range 12 {
+	rounds := 12
+	if testing.Short() {
+		rounds = 3
+	}
+	for round := range rounds {
 		dir := fmt.Sprint("copy", round)
 		info, err := db.Backup(context.Background(), dir)
 		require.NoError(t, err)

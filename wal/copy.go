@@ -18,10 +18,9 @@ type Kept struct {
 }
 
 type keptFile struct {
-	sp  *span
-	as  span // what it was
-	f   vfs.File
-	err error
+	sp *span
+	as span // what it was
+	f  vfs.File
 }
 
 // OpenKept opens the files that hold records at or below an LSN whose keep-counts are

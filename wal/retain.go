@@ -60,16 +60,26 @@ func (l *Log) Floor() LSN {
 // or, when a pin, a keep-count or the archive hook holds them, retained. lsn
 // above the durable LSN is ErrRange.
 func (l *Log) TruncateFront(lsn LSN) error {
+	late, err := l.truncateFront(lsn)
+	if err == nil && late {
+		err = l.reap()
+	}
+	return err
+}
+
+// truncateFront is TruncateFront; late says that a file was let go of while it was put
+// down as retained.
+func (l *Log) truncateFront(lsn LSN) (late bool, err error) {
 	if lsn > l.durable.Load() {
-		return fmt.Errorf("%w: truncate front to %d, durable is %d", ErrRange, lsn, l.durable.Load())
+		return false, fmt.Errorf("%w: truncate front to %d, durable is %d", ErrRange, lsn, l.durable.Load())
 	}
 	if err := l.Err(); err != nil {
-		return err
+		return false, err
 	}
 	l.fileMu.Lock()
 	defer l.fileMu.Unlock()
 	if l.isClosed() {
-		return ErrClosed
+		return false, ErrClosed
 	}
 	l.histMu.Lock()
 	var gone []*span
@@ -80,7 +90,7 @@ func (l *Log) TruncateFront(lsn LSN) error {
 	}
 	l.histMu.Unlock()
 	if len(gone) == 0 {
-		return nil
+		return false, nil
 	}
 	end := gone[len(gone)-1]
 	var e Edit
@@ -91,23 +101,26 @@ func (l *Log) TruncateFront(lsn LSN) error {
 	var drop []*span
 	for _, sp := range gone {
 		if l.held(sp) {
+			l.histMu.Lock()
 			e.Put = append(e.Put, sp.retained())
+			l.histMu.Unlock()
 		} else {
 			drop = append(drop, sp)
 			e.Remove = append(e.Remove, sp.meta.Number)
 		}
 	}
 	if err := l.cat.EditLog(&e); err != nil {
-		return err
+		return false, err
 	}
 	l.histMu.Lock()
 	l.floor = *e.Floor
 	for _, sp := range gone {
 		sp.live = false
+		late = late || sp.keep == 0 && len(e.Put) > 0 // Unkeep took it for a live one
 	}
 	l.histMu.Unlock()
 	l.discard(drop)
-	return nil
+	return late, nil
 }
 
 // retained returns what the catalog says of a span below the floor.

@@ -164,7 +164,7 @@ func TestNamesAreNeverPaths(t *testing.T) {
 	m := &meter{Mem: disk(seeds()[0])}
 	db, err := forebay.Open("db", options(m, false))
 	require.NoError(t, err)
-	for _, name := range []string{"../../keyspace", "/etc/passwd", "..", "a/b", "LOCK", "000001.log", "\x00"} {
+	for _, name := range []string{"../../keyspace", "/etc/passwd", "..", "a/b", "LOCK", "000001.log", "a\x00"} {
 		ks, err := db.Keyspace(name)
 		require.NoError(t, err)
 		require.NoError(t, ks.Put([]byte("../"+name), []byte(name)))

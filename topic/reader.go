@@ -24,7 +24,7 @@ func (t *Topic) Reader(name string) (*Reader, error) {
 		return nil, fmt.Errorf("topic: the name of a reader has 1 to 1000 bytes, not %d", len(name))
 	}
 	r := &Reader{t, name}
-	// Nothing is trimmed between the look and the commit.
+	// By this handle nothing is trimmed between the look and the commit.
 	t.retaining.Lock()
 	defer t.retaining.Unlock()
 	if has, err := t.pos.Has([]byte(name)); err != nil || has {
@@ -46,15 +46,18 @@ func (t *Topic) Reader(name string) (*Reader, error) {
 	})
 }
 
-// Readers iterates over the names of all readers and their offsets, by name.
-func (t *Topic) Readers() iter.Seq2[string, uint64] {
-	return func(yield func(string, uint64) bool) {
-		for e, err := range t.pos.Range(nil, nil) {
-			if err != nil || len(e.Value) != 8 || !yield(string(e.Key), binary.BigEndian.Uint64(e.Value)) {
-				return
-			}
+// Readers returns the names of all readers and their offsets.
+func (t *Topic) Readers() (map[string]uint64, error) {
+	out := map[string]uint64{}
+	for e, err := range t.pos.Range(nil, nil) {
+		r := Reader{t, string(e.Key)}
+		at, err := r.offset(e.Value, err)
+		if err != nil {
+			return nil, err
 		}
+		out[r.name] = at
 	}
+	return out, nil
 }
 
 // DropReader forgets a reader, by a durable commit. It is no error if there is none.

@@ -7,7 +7,7 @@ import (
 	"github.com/forebaydb/forebay"
 )
 
-// sizes is what the messages from first to before end have: appends and bytes.
+// sizes is what the messages from first to before end have, in bytes of the log.
 type sizes struct {
 	first, end uint64
 	bytes      uint64
@@ -59,7 +59,11 @@ func (t *Topic) Retain(ctx context.Context) (first uint64, err error) {
 		}
 		before = max(before, at)
 	}
-	for _, at := range t.Readers() {
+	readers, err := t.Readers()
+	if err != nil { // one that cannot be read may have any of it before it
+		return first, err
+	}
+	for _, at := range readers {
 		before = min(before, at)
 	}
 	if before <= first {

@@ -162,6 +162,30 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// TestNothingGoesPastAReaderThatCannotBeRead: it may have everything before it.
+func TestNothingGoesPastAReaderThatCannotBeRead(t *testing.T) {
+	db := open(t, vfs.NewMem())
+	tp, err := topic.Open(db, "t", &topic.Options{MaxMessages: 1, Every: -1})
+	require.NoError(t, err)
+	defer tp.Close()
+	_, err = tp.Reader("r") // it has all before it
+	require.NoError(t, err)
+	ks, err := db.Keyspace("topic/t")
+	require.NoError(t, err)
+	require.NoError(t, ks.Put([]byte("a"), []byte("short"))) // it comes before r
+	for range 10 {
+		_, err := tp.Append([]byte("x"))
+		require.NoError(t, err)
+	}
+	_, err = tp.Retain(context.Background())
+	require.ErrorIs(t, err, topic.ErrDamaged)
+	require.Len(t, payloads(t, tp, 0), 10)
+	require.NoError(t, tp.DropReader("a"))
+	readers, err := tp.Readers()
+	require.NoError(t, err)
+	require.Equal(t, map[string]uint64{"r": 0}, readers)
+}
+
 func TestRetentionInTheBackground(t *testing.T) {
 	db := open(t, vfs.NewMem())
 	tp, err := topic.Open(db, "t", &topic.Options{MaxMessages: 5, Every: time.Millisecond})

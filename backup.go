@@ -41,8 +41,8 @@ type BackupInfo struct {
 //
 // dir must not exist or be empty. A store without sequences has no log in the copy yet:
 // a LogDir other than dir, with which it is opened, must exist. The log files of others
-// are in dir: who opens the copy with another LogDir moves them there first. After an error what was copied stays there.
-// When ctx ends it returns ctx's error.
+// are in dir: who opens the copy with another LogDir moves them there first. After an
+// error what was copied stays there. When ctx ends it returns ctx's error.
 func (db *DB) Backup(ctx context.Context, dir string) (BackupInfo, error) {
 	ctx, end, err := db.begin(ctx)
 	if err != nil {

@@ -162,11 +162,11 @@ func (s *Sequence) Append(item []byte) (offset uint64, err error) {
 	if err := s.db.commit(rec, s.db.opts.DefaultLevel, guard); err != nil {
 		return 0, err
 	}
-	r, err := batch.Decode(rec)
-	if err != nil || !r.Next() {
+	value, err := batch.Appended(rec, s.ks.prefix)
+	if err != nil {
 		return 0, fmt.Errorf("forebay: an append of its own does not decode: %w", err)
 	}
-	return batch.FirstOffset(r.Value()), nil
+	return batch.FirstOffset(value), nil
 }
 
 // Append adds an item to the end of a sequence when the batch is committed, behind the
@@ -424,38 +424,36 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 		if !ok {
 			return nil
 		}
-		if !batch.HasAppends(rec) {
+		if !batch.HasAppends(rec) { // that is cheaper to see
 			if s.dropsIt(rec) {
 				return ErrKeyspaceDropped
 			}
 			continue
 		}
-		if err := s.db.pipe.WaitVisible(ctx, pos.LSN); err != nil { // with what is in the same commit
-			return public(err)
-		}
-		r, err := batch.Decode(rec)
+		value, err := batch.Appended(rec, s.ks.prefix)
 		if err != nil {
 			return err
 		}
-		for r.Next() {
-			if r.Kind() != base.KindAppend || string(r.Key()) != string(s.ks.prefix) {
+		if value == nil {
+			continue
+		}
+		if err := s.db.pipe.WaitVisible(ctx, pos.LSN); err != nil { // with what is in the same commit
+			return public(err)
+		}
+		offset := batch.FirstOffset(value)
+		if offset > next { // it was trimmed meanwhile, or a salvage left a hole
+			if first, _, err := s.Bounds(); err != nil || next < first {
+				return errors.Join(err, s.gone(next))
+			}
+			next = offset
+		}
+		for items := batch.ItemsOf(value); items.Next(); offset++ {
+			if offset < next {
 				continue
 			}
-			offset := batch.FirstOffset(r.Value())
-			if offset > next { // it was trimmed meanwhile, or a salvage left a hole
-				if first, _, err := s.Bounds(); err != nil || next < first {
-					return errors.Join(err, s.gone(next))
-				}
-				next = offset
-			}
-			for items := batch.ItemsOf(r.Value()); items.Next(); offset++ {
-				if offset < next {
-					continue
-				}
-				next++
-				if !yield(Item{Offset: offset, LSN: pos.LSN, Value: items.Item()}) {
-					return nil
-				}
+			next++
+			if !yield(Item{Offset: offset, LSN: pos.LSN, Value: items.Item()}) {
+				return nil
 			}
 		}
 	}

@@ -35,7 +35,7 @@ func atkFill(t *testing.T, db *DB, n int, level Level) {
 	}
 }
 
-// 1: recount stops at the entry of nothing.
+// Recount stops at the entry of nothing.
 func TestAttackSequenceRecountBehindTrimOfAll(t *testing.T) {
 	fs := vfs.NewMem()
 	o := Options{FS: fs, MemtableSize: 64 << 10, LogFileSize: 64 << 10}
@@ -88,7 +88,7 @@ func TestAttackSequenceRecountBehindTrimOfAll(t *testing.T) {
 	require.Equal(t, 1, n, "the index names the item, and it is gone")
 }
 
-// 2: DropSequence lets files go before the drop is durable.
+// DropSequence lets files go before the drop is durable.
 func TestAttackSequenceDropSequenceBelowDurable(t *testing.T) {
 	fs := vfs.NewMem()
 	o := Options{FS: fs, MemtableSize: 64 << 10, LogFileSize: 64 << 10, DefaultLevel: Buffered, MarkDelay: -1}
@@ -117,7 +117,7 @@ func TestAttackSequenceDropSequenceBelowDurable(t *testing.T) {
 	require.Equal(t, 1, n, "the sequence is there, its durable item is not")
 }
 
-// 3: what is durable and not visible yet is passed over.
+// What is durable and not visible yet is passed over.
 func TestAttackSequenceFollowBetweenDurableAndVisible(t *testing.T) {
 	for _, what := range []string{"follow", "key of the item's commit"} {
 		t.Run(what, func(t *testing.T) {
@@ -142,14 +142,11 @@ func TestAttackSequenceFollowBetweenDurableAndVisible(t *testing.T) {
 				if next != 1 {
 					t.Skip("window missed")
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-				defer cancel()
 				pos, err := s.seek(context.Background(), 1) // what Follow(ctx, 1) does first
 				require.NoError(t, err)
 				require.NoError(t, c.Wait(context.Background()))
 				t.Logf("Follow(1) starts behind LSN %d; item 1 is in LSN %d", pos.LSN, lsn)
 				require.Less(t, pos.LSN, lsn)
-				_ = ctx
 				return
 			}
 			for it, err := range s.Read(context.Background(), 1) {
@@ -163,7 +160,7 @@ func TestAttackSequenceFollowBetweenDurableAndVisible(t *testing.T) {
 	}
 }
 
-// 4: a reader comes over what is gone to a file that has nothing durable.
+// A reader comes over what is gone to a file that has nothing durable.
 func TestAttackSequenceReadOverGapToBufferedFile(t *testing.T) {
 	fs := vfs.NewMem()
 	o := Options{FS: fs, MemtableSize: 256 << 10, LogFileSize: 1 << 20, MarkDelay: -1}
@@ -204,7 +201,7 @@ func (c *atkCtx) Err() error {
 	return nil
 }
 
-// 5: Verify beside DropSequence tells of damage.
+// Verify beside DropSequence tells of damage.
 func TestAttackSequenceVerifyBesideDrop(t *testing.T) {
 	db := atkOpen(t, Options{FS: vfs.NewMem(), MemtableSize: 64 << 10, LogFileSize: 64 << 10})
 	defer db.Close()
@@ -221,7 +218,7 @@ func TestAttackSequenceVerifyBesideDrop(t *testing.T) {
 	require.False(t, errors.As(err, &bad) && !errors.Is(err, ErrKeyspaceDropped), "%v", err)
 }
 
-// 6: a log full of items cannot be trimmed.
+// A log full of items cannot be trimmed.
 func TestAttackSequenceTrimOfFullLog(t *testing.T) {
 	fs := vfs.NewMem()
 	o := Options{FS: fs, MemtableSize: 64 << 10, LogFileSize: 64 << 10, MaxLogBytes: 1 << 20}
@@ -245,7 +242,7 @@ func TestAttackSequenceTrimOfFullLog(t *testing.T) {
 	require.Less(t, db.Stats().Log.FileBytes, int64(1<<20))
 }
 
-// 7: how much log there is when nothing is settled.
+// How much log there is when nothing is settled.
 func TestAttackSequenceLogBytesBeforeCheckpoint(t *testing.T) {
 	db := atkOpen(t, Options{FS: vfs.NewMem(), MemtableSize: 64 << 10, LogFileSize: 1 << 20})
 	defer db.Close()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
 	"github.com/forebaydb/forebay/wal"
 )
@@ -174,13 +173,8 @@ func (s *Sequence) verify(ctx context.Context, done *Verified) (err error) {
 
 // appended says whether a record appends what an entry of the index says.
 func (s *Sequence) appended(rec []byte, offset, count, size uint64) bool {
-	r, err := batch.Decode(rec)
-	for err == nil && r.Next() {
-		if v := r.Value(); r.Kind() == base.KindAppend && string(r.Key()) == string(s.ks.prefix) && batch.FirstOffset(v) == offset {
-			return uint64(batch.CountItems(v)) == count && uint64(len(v)) == size
-		}
-	}
-	return false
+	v, err := batch.Appended(rec, s.ks.prefix)
+	return err == nil && v != nil && batch.FirstOffset(v) == offset && uint64(batch.CountItems(v)) == count && uint64(len(v)) == size
 }
 
 // noBatch says that a record of the log verifies and is not what a store writes.

@@ -21,7 +21,11 @@ var (
 
 // TestRandomDamage: whatever is damaged, a salvage ends, its result opens, holds
 // nothing that was never written, and lacks nothing that it does not tell.
-func TestRandomDamage(t *testing.T) {
+func TestRandomDamage(t *testing.T) { eachSeed(t, randomDamage) }
+
+// eachSeed runs a test with as many seeds as -rounds says, and tells how to replay the
+// one that fails.
+func eachSeed(t *testing.T, test func(t *testing.T, seed uint64)) {
 	seed := seedOf(t)
 	rounds := *roundFlag
 	if testing.Short() {
@@ -29,9 +33,9 @@ func TestRandomDamage(t *testing.T) {
 	}
 	for i := range rounds {
 		seed := seed + uint64(i)
-		ok := t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { randomDamage(t, seed) })
+		ok := t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { test(t, seed) })
 		if !ok {
-			t.Fatalf("replay with -run TestRandomDamage -rounds=1 -seed=%d", seed)
+			t.Fatalf("replay with -run %s -rounds=1 -seed=%d", t.Name(), seed)
 		}
 	}
 }

@@ -116,22 +116,18 @@ func (f *records) appended(e *indexEntry) (value []byte, bad *hole, err error) {
 	at := func(reason string, err error) (value []byte, bad *hole, _ error) {
 		return nil, &hole{file: f.pieces[f.at].file, offset: f.off, reason: fmt.Sprintf("record %d %s", e.lsn, reason), err: err}, nil
 	}
-	r, err := batch.Decode(rec)
-	if err != nil {
+	value, err = batch.Appended(rec, e.prefix)
+	switch {
+	case err != nil:
 		return at("verifies and is no batch", err)
+	case value == nil:
+		return at("appends nothing to the sequence", nil)
 	}
-	for r.Next() {
-		if r.Kind() != base.KindAppend || string(r.Key()) != string(e.prefix) {
-			continue
-		}
-		value := r.Value()
-		first, count := batch.FirstOffset(value), uint64(batch.CountItems(value))
-		if first != e.offset || count != e.count || uint64(len(value)) != e.size {
-			return at(fmt.Sprintf("appends %d items of %d bytes from %d on, and the index says %d of %d from %d on", count, len(value), first, e.count, e.size, e.offset), nil)
-		}
-		return value, nil, nil
+	first, count := batch.FirstOffset(value), uint64(batch.CountItems(value))
+	if first != e.offset || count != e.count || uint64(len(value)) != e.size {
+		return at(fmt.Sprintf("appends %d items of %d bytes from %d on, and the index says %d of %d from %d on", count, len(value), first, e.count, e.size, e.offset), nil)
 	}
-	return at("appends nothing to the sequence", nil)
+	return value, nil, nil
 }
 
 // blame returns the damage by which a record cannot be read.

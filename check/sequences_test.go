@@ -534,20 +534,7 @@ func TestSequencesWhoseNamesAreLost(t *testing.T) {
 
 // TestRandomDamageOfSequences: whatever is damaged, a salvage ends with a store that
 // verifies, holds no item but at its offset, and lacks none that it does not tell.
-func TestRandomDamageOfSequences(t *testing.T) {
-	seed := seedOf(t)
-	rounds := *roundFlag
-	if testing.Short() {
-		rounds = min(rounds, 10)
-	}
-	for i := range rounds {
-		seed := seed + uint64(i)
-		ok := t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { randomSequences(t, seed) })
-		if !ok {
-			t.Fatalf("replay with -run TestRandomDamageOfSequences -rounds=1 -seed=%d", seed)
-		}
-	}
-}
+func TestRandomDamageOfSequences(t *testing.T) { eachSeed(t, randomSequences) }
 
 func randomSequences(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 0))

@@ -3,8 +3,8 @@
 //
 // The order: the log is synced through the table's highest LSN; the segment is
 // written and synced, of a large table meanwhile; its directory is synced; one
-// manifest edit, behind all syncs, lists the segment and moves the replay start. A crash before the edit leaves a file
-// that nothing names, which the next open removes.
+// manifest edit, behind all syncs, lists the segment and moves the replay start. A crash
+// before the edit leaves a file that nothing names, which the next open removes.
 //
 // What no reader can see is not settled: versions that newer ones or range
 // deletes hide, and deletes of keys that no live segment can hold. Of a queue

@@ -15,7 +15,6 @@ const offsetSize = 8
 type appended struct {
 	key   []byte
 	items []byte // with the offset, which is still 0
-	n     int
 }
 
 // AppendItem appends an item to the sequence that key names, behind what the batch
@@ -27,12 +26,9 @@ func (b *Batch) AppendItem(key, item []byte) error {
 		return err
 	}
 	i, found := slices.BinarySearchFunc(b.appends, key, func(a appended, key []byte) int { return bytes.Compare(a.key, key) })
-	had := 0
+	had := offsetSize
 	if found {
 		had = len(b.appends[i].items)
-	}
-	if !found {
-		had = offsetSize
 	}
 	has := had + uvarintLen(len(item)) + len(item)
 	if has > base.MaxValueSize {
@@ -53,7 +49,6 @@ func (b *Batch) AppendItem(key, item []byte) error {
 	}
 	a := &b.appends[i]
 	a.items = append(binary.AppendUvarint(a.items, uint64(len(item))), item...)
-	a.n++
 	return nil
 }
 
@@ -67,16 +62,6 @@ func (b *Batch) appendsSize() (n int) {
 		n += appendSize(len(b.appends[i].key), len(b.appends[i].items))
 	}
 	return n
-}
-
-// Items returns how many items the batch appends to a sequence.
-func (b *Batch) Items(key []byte) int {
-	for i := range b.appends {
-		if bytes.Equal(b.appends[i].key, key) {
-			return b.appends[i].n
-		}
-	}
-	return 0
 }
 
 // Items walks the items of one append.
@@ -93,6 +78,18 @@ func FirstOffset(value []byte) uint64 { return binary.LittleEndian.Uint64(value)
 
 // HasAppends says whether a record that Bytes returned appends something.
 func HasAppends(rec []byte) bool { return len(rec) >= fixedSize && rec[1]&flagAppends != 0 }
+
+// Appended returns what a record appends to the sequence that key names: the Value of the
+// append, a part of the record, nil if there is none.
+func Appended(rec, key []byte) (value []byte, err error) {
+	r, err := Decode(rec)
+	for err == nil && r.Next() {
+		if r.Kind() == base.KindAppend && bytes.Equal(r.Key(), key) {
+			return r.Value(), nil
+		}
+	}
+	return nil, err
+}
 
 // AppendedBytes returns how many bytes of a record are what it appends.
 func AppendedBytes(rec []byte) (n uint64) {
@@ -129,12 +126,6 @@ func (i *Items) Next() bool {
 
 // Item returns the current item, a part of the record.
 func (i *Items) Item() []byte { return i.cur }
-
-// Skip passes over n items, or what there is.
-func (i *Items) Skip(n int) {
-	for ; n > 0 && i.Next(); n-- {
-	}
-}
 
 // CountItems returns how many items there are in the Value of an append.
 func CountItems(value []byte) (n int) {

@@ -30,8 +30,12 @@ func TestAppends(t *testing.T) {
 	require.Equal(t, []string{`range delete "a" "z"`, `append "\x01" "y"`, `append "\x02" "x" ""`}, lines(t, b.Bytes()))
 	require.NoError(t, b.Put([]byte("k"), []byte("w"))) // still usable
 	require.Equal(t, []string{`range delete "a" "z"`, `put "k" "w"`, `append "\x01" "y"`, `append "\x02" "x" ""`}, lines(t, b.Bytes()))
-	require.Equal(t, 2, b.Items([]byte{2}))
-	require.Zero(t, b.Items([]byte{3}))
+	value, err := Appended(b.Bytes(), []byte{2})
+	require.NoError(t, err)
+	require.Equal(t, 2, CountItems(value))
+	value, err = Appended(b.Bytes(), []byte{3})
+	require.NoError(t, err)
+	require.Nil(t, value)
 	b.Reset()
 	require.Equal(t, []byte{1, 0, 0}, b.Bytes())
 }

@@ -89,7 +89,7 @@ func (db *DB) verifyTail(ctx context.Context, next func() (Position, []byte, boo
 		if err != nil || !ok {
 			return err
 		}
-		if _, err := batch.Decode(rec); err != nil {
+		if _, err := batch.Check(rec); err != nil {
 			return db.noBatch(pos, err)
 		}
 		done.Records++

@@ -137,7 +137,7 @@ func (v *verifier) log() error {
 	rec, err := wal.Inspect(v.cfg.LogDir, &wal.Options{FS: v.fsys, Catalog: v.man, Proven: max(v.state.ReplayStart, 1) - 1,
 		OnRecord: func(lsn base.LSN, _ uint64, rec []byte) error {
 			v.rep.Records++
-			r, err := batch.Decode(rec)
+			r, err := batch.Check(rec)
 			switch {
 			case err != nil:
 				bad = append(bad, lsn)
@@ -225,7 +225,7 @@ func (v *verifier) noBatch(h *history, bad []base.LSN) error {
 			return nil
 		}
 		err := v.each(&h.stretches[i], bad[0], func(p *piece, off int64, lsn base.LSN, rec []byte) error {
-			if _, err := batch.Decode(rec); err != nil {
+			if _, err := batch.Check(rec); err != nil {
 				found[lsn] = true
 				v.damage(p.file.path, off, fmt.Sprintf("record %d verifies and is no batch", lsn), err)
 			}

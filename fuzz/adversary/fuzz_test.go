@@ -278,3 +278,13 @@ func TestResealedDisorder(t *testing.T) {
 		}
 	}
 }
+
+// TestResealedKeyTwice: a record that has a key twice is refused by an open, and Verify
+// says so; once this made TestResealed fail by chance.
+func TestResealedKeyTwice(t *testing.T) {
+	b, err := hex.DecodeString("72d4cdbbc37b30")
+	require.NoError(t, err)
+	st := takeApart(seeds()[2])
+	st.mutate(&script{b})
+	judge(t, 2, st)
+}

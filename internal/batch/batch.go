@@ -58,7 +58,7 @@
 // not look for a key that occurs twice, because that would need memory in
 // proportion to the batch; whoever applies a decoded batch in order lets the
 // later one win, and package memtable, which meets the two side by side,
-// refuses the second.
+// refuses the second. Check looks for it.
 //
 // A range delete hides what was there before the batch, and the operations of
 // the batch before it. The encoder leaves those out, and joins range deletes

@@ -294,6 +294,30 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// TestCheck: a key twice is no damage to who applies in order, and is to who looks for
+// damage, also where an append's entry in an index is one of the two.
+func TestCheck(t *testing.T) {
+	var b Batch
+	require.NoError(t, b.Append(base.KindDelete, []byte("k"), nil))
+	require.NoError(t, b.Append(base.KindPut, []byte("l"), nil))
+	_, err := Check(b.Bytes())
+	require.NoError(t, err)
+
+	twice := []byte{1, 0, 2, 2, 1, 'k', 2, 1, 'k'}
+	_, err = Decode(twice)
+	require.NoError(t, err)
+	_, err = Check(twice)
+	require.ErrorIs(t, err, ErrCorrupt)
+
+	value := []byte{5, 0, 0, 0, 0, 0, 0, 0, 1, 'x', 0}
+	require.NoError(t, b.Append(base.KindAppend, []byte{2}, value))
+	_, err = Check(b.Bytes())
+	require.NoError(t, err)
+	require.NoError(t, b.Append(base.KindPut, IndexKey(nil, []byte{2}, 0), nil)) // a batch has no offset before it has its place
+	_, err = Check(b.Bytes())
+	require.ErrorIs(t, err, ErrCorrupt)
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, s := range stories() {
 		f.Add(s.build(f).Bytes())

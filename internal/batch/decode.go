@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/forebaydb/forebay/internal/base"
 )
@@ -125,6 +126,33 @@ func Decode(rec []byte) (Reader, error) {
 		return Reader{}, corrupt(1, wrongFlag)
 	}
 	return Reader{rec: rec, off: first, count: count}, nil
+}
+
+// Check is Decode, and refuses a key that occurs twice, also one of an entry that an
+// append makes in its sequence's index: whoever replays the record would. It needs
+// memory for each operation, and is for those who look for damage.
+func Check(rec []byte) (Reader, error) {
+	r, err := Decode(rec)
+	if err != nil || r.count < 2 {
+		return r, err
+	}
+	keys := make([][]byte, 0, min(r.count, len(rec)/3))
+	for all := r; all.Next(); {
+		switch key := all.Key(); all.Kind() {
+		case base.KindRangeDelete:
+		case base.KindAppend:
+			keys = append(keys, IndexKey(nil, key, FirstOffset(all.Value())))
+		default:
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	for i := 1; i < len(keys); i++ {
+		if bytes.Equal(keys[i-1], keys[i]) {
+			return Reader{}, corrupt(fixedSize, fmt.Sprintf("key %.40q twice", keys[i]))
+		}
+	}
+	return r, nil
 }
 
 // First returns the kind and the key of the first operation of rec, without a look at

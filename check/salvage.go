@@ -315,9 +315,12 @@ func (v *salvager) merge(rep *replay, out *compaction.Output, c *carrier) error 
 	}
 	it := v.reader(rep)
 	defer it.Close()
-	n := 0
+	n, top := 0, v.top()
 	add := func(key, value []byte, lsn base.LSN) error {
 		v.out.Keys++
+		if !sane(lsn) {
+			lsn = top // No log could go on behind it.
+		}
 		return out.Add(key, lsn, base.KindPut, value)
 	}
 	for ok := it.First(); ok; ok = it.Next() {
@@ -376,9 +379,10 @@ func (v *salvager) seal(segs []manifest.Segment, log base.LogState) error {
 func (v *salvager) top() base.LSN {
 	var top base.LSN
 	see := func(lsn base.LSN) {
-		if sane(lsn) {
-			top = max(top, lsn)
+		if !sane(lsn) {
+			lsn = 1
 		}
+		top = max(top, lsn)
 	}
 	see(max(v.state.ReplayStart, 1) - 1)
 	see(v.state.Log.Floor.LSN)

@@ -24,6 +24,7 @@ type Batch struct {
 	spaces []*Keyspace // that are written to, but for the default one
 	lo, hi []byte      // stored keys of the call under way
 	own    func(kind base.Kind, key, value []byte) error
+	rec    []byte // as it was last given to the log
 }
 
 // NewBatch returns an empty batch.
@@ -54,6 +55,7 @@ func (b *Batch) Size() int { return b.b.Size() }
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	b.b.Reset()
+	b.rec = nil
 	clear(b.spaces)
 	b.spaces = b.spaces[:0]
 }
@@ -193,7 +195,8 @@ func (db *DB) Apply(b *Batch, level Level) error {
 	if err != nil {
 		return err
 	}
-	return db.commit(b.b.Bytes(), level, guard)
+	b.rec = b.b.Bytes()
+	return db.commit(b.rec, level, guard)
 }
 
 func (db *DB) commit(rec []byte, level Level, guard func() error) error {
@@ -242,6 +245,7 @@ func (db *DB) Submit(b *Batch, level Level) (*Commit, error) {
 		return nil, err
 	}
 	rec := slices.Clone(b.b.Bytes())
+	b.rec = rec
 	if err := db.admit(context.Background(), len(rec)); err != nil {
 		return nil, err
 	}

@@ -154,20 +154,16 @@ func (s *Sequence) Append(item []byte) (offset uint64, err error) {
 	if err := b.Append(s, item); err != nil {
 		return 0, err
 	}
-	rec := b.b.Bytes()
-	guard, err := b.guard(s.db)
-	if err != nil {
+	if err := s.db.Apply(&b, s.db.opts.DefaultLevel); err != nil {
 		return 0, err
 	}
-	if err := s.db.commit(rec, s.db.opts.DefaultLevel, guard); err != nil {
-		return 0, err
-	}
-	value, err := batch.Appended(rec, s.ks.prefix)
-	if err != nil {
-		return 0, fmt.Errorf("forebay: an append of its own does not decode: %w", err)
-	}
-	return batch.FirstOffset(value), nil
+	offset, _ = b.Appended(s)
+	return offset, nil
 }
+
+// Next returns the offset that the next item will have which the log puts into its
+// order: behind those of commits under way, which reads may not see yet.
+func (s *Sequence) Next() uint64 { return s.next.Load() }
 
 // Append adds an item to the end of a sequence when the batch is committed, behind the
 // items that the batch appends to it already. It is copied. Errors: *LimitError; the
@@ -386,6 +382,69 @@ func (s *Sequence) read(ctx context.Context, from uint64, follow bool) iter.Seq2
 			yield(Item{}, err)
 		}
 	}
+}
+
+// Commit iterates over the items that the commit with an LSN appended, and makes them
+// durable first if they are not. An error comes as the last pair: ErrNotFound when it
+// appended none, or when they are not there any more; ctx's.
+func (s *Sequence) Commit(ctx context.Context, lsn uint64) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		value, err := s.commitOf(ctx, lsn)
+		if err != nil {
+			yield(Item{}, err)
+			return
+		}
+		offset := batch.FirstOffset(value)
+		for items := batch.ItemsOf(value); items.Next(); offset++ {
+			if !yield(Item{Offset: offset, LSN: lsn, Value: items.Item()}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// commitOf returns what a commit appended.
+func (s *Sequence) commitOf(ctx context.Context, lsn uint64) ([]byte, error) {
+	db := s.db
+	none := fmt.Errorf("%w: items of commit %d in sequence %q", ErrNotFound, lsn, s.Name())
+	switch {
+	case db.readOnly:
+		return nil, ErrReadOnly
+	case db.shut.Load():
+		return nil, ErrClosed
+	case lsn == 0 || lsn > db.LastLSN():
+		return nil, none
+	case lsn > db.log.DurableLSN():
+		if err := db.Sync(ctx); err != nil {
+			return nil, err
+		}
+	}
+	t, err := db.log.NewSkippingTail(Position{Epoch: db.log.EpochAt(lsn - 1), LSN: lsn - 1})
+	if err != nil {
+		return nil, public(err)
+	}
+	defer t.Close()
+	pos, rec, ok, err := t.TryNext()
+	switch {
+	case err != nil:
+		return nil, db.seen(public(err))
+	case !ok || pos.LSN != lsn:
+		return nil, none
+	}
+	value, err := batch.Appended(rec, s.ks.prefix)
+	if err != nil || value == nil {
+		return nil, errors.Join(err, none)
+	}
+	if err := db.pipe.WaitVisible(ctx, lsn); err != nil {
+		return nil, public(err)
+	}
+	// What is in the log may have been taken out of the sequence.
+	it := s.ks.NewIterator(nil)
+	defer it.Close()
+	if key := batch.IndexKey(nil, nil, batch.FirstOffset(value)); !it.SeekGE(key) || !bytes.Equal(it.Key(), key) || it.LSN() != lsn {
+		return nil, errors.Join(it.Err(), none)
+	}
+	return value, nil
 }
 
 // each calls yield for the items until it returns false.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/forebaydb/forebay/commit"
 	"github.com/forebaydb/forebay/internal/base"
@@ -30,6 +31,11 @@ type Tx struct {
 	spaces  []*Keyspace // of this attempt
 	names   int         // so many of the first reads were of names in spaces
 	drops   *Keyspace   // the keyspace that it drops, or nil
+
+	hooks []func(Outcome) // of this attempt
+	rec   []byte          // that this attempt committed; nil: none
+	lsn   base.LSN        // of that commit
+	left  *commit.Commit  // that nobody waited for to the end; nil: none
 
 	mode   mode
 	hold   *commit.Hold // the lane, or nil
@@ -95,19 +101,25 @@ func (db *DB) UpdateLevel(ctx context.Context, level Level, fn func(tx *Tx) erro
 	tx.Writer = Writer{b: &tx.batch}
 	tx.batch.own = tx.wrote
 	defer tx.close()
+	leave := func() {}
 	for n := 0; ; n++ {
 		if n == aloneAfter {
-			leave, err := db.enterAlone(ctx)
+			end, err := db.enterAlone(ctx)
 			if err != nil {
 				return err
 			}
-			defer leave() // once: n comes here once
+			leave = sync.OnceFunc(end)
+			defer leave()
 			tx.mode = byItself
 		}
 		err := tx.attempt(ctx, level, fn)
 		if !errors.Is(err, ErrConflict) {
-			return public(err)
+			leave()
+			err = public(err)
+			tx.over(err)
+			return err
 		}
+		tx.over(ErrConflict)
 		db.count.conflicts.Add(1)
 		if err := db.pipe.WaitNoted(ctx); err != nil && ctx.Err() == nil && db.log.Err() != nil {
 			return public(db.log.Err()) // what it was refused for never comes: so would the next attempt be
@@ -253,7 +265,8 @@ func (tx *Tx) order(ctx context.Context, rec []byte, level Level, guard func() e
 func (tx *Tx) submit(ctx context.Context, rec []byte, level Level, guard func() error) error {
 	pipe, hold := tx.db.pipe, tx.hold
 	if hold == nil && ctx.Done() == nil {
-		_, err := pipe.CommitTx(rec, level, tx.reads, guard)
+		lsn, err := pipe.CommitTx(rec, level, tx.reads, guard)
+		tx.committed(rec, lsn, err)
 		return err
 	}
 	// The record is the commit's: the wait may end before that does, and others in
@@ -273,8 +286,20 @@ func (tx *Tx) submit(ctx context.Context, rec []byte, level Level, guard func() 
 	err = c.Wait(ctx)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		tx.reads = new(commit.Reads) // the commit keeps the one it has
+		tx.rec, tx.left = rec, c
+		return err
+	}
+	if err == nil {
+		tx.committed(rec, c.LSN(), nil)
 	}
 	return err
+}
+
+// committed notes what the attempt committed, for its hooks.
+func (tx *Tx) committed(rec []byte, lsn base.LSN, err error) {
+	if err == nil && rec != nil {
+		tx.rec, tx.lsn = rec, lsn
+	}
 }
 
 // guard returns what is asked in the order of the log.
@@ -338,4 +363,5 @@ func (tx *Tx) close() {
 	tx.closeIterators()
 	tx.leave()
 	tx.done = true
+	tx.over(errUnfinished)
 }

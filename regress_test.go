@@ -280,7 +280,11 @@ func TestRegressPipelineEvery(t *testing.T) {
 	key := func(i int) []byte { return []byte(fmt.Sprintf("k%03d", i)) }
 	for _, forever := range []bool{false, true} {
 		for _, e := range []error{syscall.EIO, syscall.ENOSPC, syscall.EMFILE} {
-			for k := 1; k < 400; k++ {
+			step := 1
+			if testing.Short() {
+				step = 4 // prime to the parts below
+			}
+			for k := 1; k < 400; k += step {
 				mem := vfs.NewMem()
 				in := vfs.NewInjector(mem)
 				arm := in.Add(vfs.Rule{K: k, Err: e, Forever: forever, Part: k % 3 * 100})
@@ -395,7 +399,11 @@ func TestRegressOpenEvery(t *testing.T) {
 	opt := func(fs vfs.FS) *Options {
 		return &Options{FS: fs, MarkDelay: -1, LogFileSize: 16 << 10, MemtableSize: 8 << 10}
 	}
-	for seed := uint64(0); seed < 40; seed++ {
+	seeds := uint64(40)
+	if testing.Short() {
+		seeds = 6
+	}
+	for seed := range seeds {
 		mem := vfs.NewMem()
 		db := open(t, opt(mem))
 		acked := 0

@@ -203,12 +203,14 @@ func (d *changeDecoder) decode(rec []byte) ([]Op, error) {
 			}
 			op := Op{Kind: OpPut, Keyspace: name, Key: key, Value: r.Value()}
 			if seq, ok := sequenceOf(name); ok { // all was taken out
-				offset, count, size, ok := batch.DecodeIndexEntry(key, r.Value())
-				if !ok || size > 0 || r.Kind() != base.KindPut {
+				e, ok := batch.DecodeIndexEntry(key, r.Value(), base.OwnLSN)
+				switch {
+				case !ok || e.Size > 0 && e.Settled == nil || r.Kind() != base.KindPut:
 					return nil, errChange
+				case e.Settled == nil:
+					ops = append(ops, Op{Kind: OpTrim, Sequence: seq, Offset: e.End()})
 				}
-				ops = append(ops, Op{Kind: OpTrim, Sequence: seq, Offset: offset + count})
-				continue
+				continue // what was settled is where it was, for who reads it
 			}
 			if r.Kind() == base.KindDelete {
 				op.Kind, op.Value = OpDelete, nil

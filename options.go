@@ -98,6 +98,10 @@ type Options struct {
 	// MaxLogBytes bounds all log files together, in bytes, spares and what pins
 	// hold among them, but not what sequences hold once it is settled; 0: no bound. What would go beyond it is refused with ErrFull.
 	MaxLogBytes int64
+	// SettleShare is the share of a log file, which sequences alone keep, that must be
+	// live for it to stay: when less is, that is written to segments and the file goes.
+	// Default 1/8; at most 1; negative: a file stays for one item.
+	SettleShare float64
 	// MemoryLimit bounds memtables, block cache, and the indexes of segments
 	// together, in bytes; default 256 MiB. The cache has what the others leave,
 	// and an eighth at least. What a group of commits holds, and what the garbage
@@ -150,6 +154,10 @@ func (o *Options) withDefaults() (Options, error) {
 	if out.MemtableSize == 0 {
 		out.MemtableSize = min(out.MemoryLimit/4, 64<<20)
 	}
+	if out.SettleShare == 0 || out.SettleShare != out.SettleShare { // not a number
+		out.SettleShare = 1. / 8
+	}
+	out.SettleShare = min(out.SettleShare, 1)
 	if out.MemtableSize < 4<<10 {
 		return out, fmt.Errorf("forebay: Options.MemtableSize is %d bytes; it must be at least 4 KiB", out.MemtableSize)
 	}

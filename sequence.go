@@ -21,8 +21,8 @@ import (
 
 // Sequence is a named list of items that grows at its end alone. Items have offsets
 // from 0 on, without gaps, in the order of the commits that append them. An item is
-// written once: it lies in the log, whose files are kept as long as the sequence has
-// something in them, and memtables and segments have an index of it alone. It shares
+// written once: it lies in the log, whose files are kept as long as sequences have
+// more than a little in them (Options.SettleShare), and memtables and segments have an index of it alone. It shares
 // log, batches and transactions with all keyspaces, and its name is one of theirs. It
 // is a handle, which any number of goroutines may use.
 type Sequence struct {
@@ -50,6 +50,8 @@ type sequences struct {
 	// trims is held by who takes items out and then tells the log what it need not
 	// keep for them: nobody may count in between.
 	trims sync.Mutex
+	// settling: what is left of nearly dead log files is being settled.
+	settling atomic.Bool
 }
 
 func (s *sequences) get(id uint64) *Sequence {
@@ -121,8 +123,8 @@ func (db *DB) DropSequence(name string) error {
 		return err
 	}
 	gone := kept{log: db.log} // what is appended until it is dropped, the next open gives back
-	if err := s.entries(func(lsn, _, _, size uint64) bool {
-		gone.add(lsn, size)
+	if err := s.entries(func(e *batch.Entry) bool {
+		gone.add(e)
 		return true
 	}); err != nil {
 		return err
@@ -180,27 +182,28 @@ func (s *Sequence) Bounds() (first, next uint64, err error) {
 	if !it.First() {
 		return 0, 0, it.Err()
 	}
-	first, count, size, err := s.entry(it)
+	e, err := s.entry(it)
 	if err != nil {
 		return 0, 0, err
 	}
-	if size == 0 {
-		first += count
+	first = e.Offset
+	if e.Size == 0 {
+		first = e.End()
 	}
 	if !it.Last() {
 		return 0, 0, it.Err()
 	}
-	last, count, _, err := s.entry(it)
-	return first, last + count, err
+	e, err = s.entry(it)
+	return first, e.End(), err
 }
 
 // entry reads the index entry on which it stands.
-func (s *Sequence) entry(it *Iterator) (offset, count, size uint64, err error) {
-	offset, count, size, ok := batch.DecodeIndexEntry(it.Key(), it.Value())
+func (s *Sequence) entry(it *Iterator) (batch.Entry, error) {
+	e, ok := batch.DecodeIndexEntry(it.Key(), it.Value(), it.LSN())
 	if !ok {
-		return 0, 0, 0, fmt.Errorf("forebay: an entry of the index of sequence %q does not decode", s.Name())
+		return e, fmt.Errorf("forebay: an entry of the index of sequence %q does not decode", s.Name())
 	}
-	return offset, count, size, nil
+	return e, nil
 }
 
 // Trim takes the items before an offset out of the sequence, by a durable commit: as
@@ -216,15 +219,13 @@ func (s *Sequence) Trim(before uint64) error {
 	gone := kept{log: db.log}
 	var end uint64
 	some, all := false, true
-	if err := s.entries(func(lsn, offset, count, size uint64) bool {
-		if all = offset+count <= before; !all {
+	if err := s.entries(func(e *batch.Entry) bool {
+		if all = e.End() <= before; !all {
 			return false
 		}
-		end = offset + count
-		if size > 0 {
-			some = true
-			gone.add(lsn, size)
-		}
+		end = e.End()
+		some = some || e.Size > 0
+		gone.add(e)
 		return true
 	}); err != nil || !some {
 		return err
@@ -245,19 +246,21 @@ func (s *Sequence) Trim(before uint64) error {
 	if err := db.Apply(b, Durable); err != nil {
 		return err
 	}
-	return gone.giveBack()
+	err := gone.giveBack()
+	db.settleRemainsSoon()
+	return err
 }
 
 // entries calls each for the entries of the index until it returns false.
-func (s *Sequence) entries(each func(lsn, offset, count, size uint64) bool) error {
+func (s *Sequence) entries(each func(e *batch.Entry) bool) error {
 	it := s.ks.NewIterator(nil)
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
-		offset, count, size, err := s.entry(it)
+		e, err := s.entry(it)
 		if err != nil {
 			return err
 		}
-		if !each(it.LSN(), offset, count, size) {
+		if !each(&e) {
 			return nil
 		}
 	}
@@ -271,11 +274,15 @@ type kept struct {
 	sums  map[uint64]uint64
 }
 
-func (k *kept) add(lsn, size uint64) {
-	i := fileOf(k.files, lsn)
+// add adds what an entry of an index has in the log.
+func (k *kept) add(e *batch.Entry) {
+	if e.Size == 0 || e.Settled != nil {
+		return
+	}
+	i := fileOf(k.files, e.LSN)
 	if i < 0 { // it may be of a file that came since
 		k.files = k.log.Files()
-		i = fileOf(k.files, lsn)
+		i = fileOf(k.files, e.LSN)
 	}
 	if i < 0 {
 		return
@@ -283,7 +290,7 @@ func (k *kept) add(lsn, size uint64) {
 	if k.sums == nil {
 		k.sums = map[uint64]uint64{}
 	}
-	k.sums[k.files[i].First] += size
+	k.sums[k.files[i].First] += e.Size
 }
 
 // giveBack tells the log that it need not keep them.
@@ -314,6 +321,7 @@ func (db *DB) recountSoon() {
 		if err := db.recount(); err != nil && !errors.Is(err, ErrClosed) {
 			db.opts.Logger.Warn("log files that sequences do not need any more stay until the next open", "error", err)
 		}
+		db.settleRemainsSoon()
 	})
 }
 
@@ -334,14 +342,14 @@ func (db *DB) recount() error {
 		if err != nil {
 			return err
 		}
-		if err := s.entries(func(lsn, _, _, size uint64) bool {
-			if size == 0 { // its LSN is that of a trim, and may be above those behind it
+		if err := s.entries(func(e *batch.Entry) bool {
+			if e.Size == 0 { // its LSN is that of a trim, and may be above those behind it
 				return true
 			}
-			if i := fileOf(files, lsn); i >= 0 {
-				live[i] += size
+			if i := fileOf(files, e.LSN); i >= 0 && e.Settled == nil {
+				live[i] += e.Size
 			}
-			return lsn < opened && db.ctx.Err() == nil
+			return e.LSN < opened && db.ctx.Err() == nil
 		}); err != nil {
 			return err
 		}
@@ -429,7 +437,11 @@ func (s *Sequence) commitOf(ctx context.Context, lsn uint64) ([]byte, error) {
 	case err != nil:
 		return nil, db.seen(public(err))
 	case !ok || pos.LSN != lsn:
-		return nil, none
+		value, err := s.settledOf(lsn)
+		if err == nil && value == nil {
+			err = none
+		}
+		return value, err
 	}
 	value, err := batch.Appended(rec, s.ks.prefix)
 	if err != nil || value == nil {
@@ -455,7 +467,11 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 	case s.db.shut.Load():
 		return ErrClosed
 	}
-	pos, err := s.seek(ctx, from)
+	next, on, err := s.settledFrom(from, yield)
+	if err != nil || !on {
+		return err
+	}
+	pos, err := s.seek(ctx, next)
 	if err != nil {
 		return err
 	}
@@ -464,24 +480,29 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 		return public(err)
 	}
 	defer t.Close()
-	for next := from; ; {
-		var rec []byte
-		ok := true
-		switch {
-		case s.db.shut.Load():
+	for {
+		if s.db.shut.Load() {
 			return ErrClosed
-		case follow:
-			pos, rec, err = t.Next(ctx)
-		default:
-			if err = ctx.Err(); err == nil {
-				pos, rec, ok, err = t.TryNext()
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		pos, rec, ok, err := t.TryNext()
+		if err == nil && !ok { // what is left may have been settled, of files that are gone
+			from := next
+			if next, on, err = s.settledFrom(next, yield); err != nil || !on {
+				return err
 			}
+			switch {
+			case next > from:
+				continue
+			case !follow:
+				return nil
+			}
+			pos, rec, err = t.Next(ctx)
 		}
 		if err != nil {
 			return s.db.seen(public(err))
-		}
-		if !ok {
-			return nil
 		}
 		if !batch.HasAppends(rec) { // that is cheaper to see
 			if s.dropsIt(rec) {
@@ -500,6 +521,11 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 			return public(err)
 		}
 		offset := batch.FirstOffset(value)
+		if offset > next { // what is between may have been settled
+			if next, on, err = s.settledFrom(next, yield); err != nil || !on {
+				return err
+			}
+		}
 		if offset > next { // it was trimmed meanwhile, or a salvage left a hole
 			if first, _, err := s.Bounds(); err != nil || next < first {
 				return errors.Join(err, s.gone(next))
@@ -516,6 +542,35 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 			}
 		}
 	}
+}
+
+// settledFrom calls yield for items from next on as long as the index has them itself.
+// It returns the offset at which that ends, and whether yield wants more.
+func (s *Sequence) settledFrom(next uint64, yield func(Item) bool) (uint64, bool, error) {
+	it := s.ks.NewIterator(nil)
+	defer it.Close()
+	var key [8]byte
+	binary.BigEndian.PutUint64(key[:], next+1)
+	for ok := next+1 != 0 && it.SeekLT(key[:]); ok; ok = it.Next() {
+		e, err := s.entry(it)
+		if err != nil {
+			return next, false, err
+		}
+		if e.Settled == nil || next < e.Offset || next >= e.End() {
+			break
+		}
+		offset := e.Offset
+		for items := batch.ItemsOf(e.Settled); items.Next(); offset++ {
+			if offset < next {
+				continue
+			}
+			next++
+			if !yield(Item{Offset: offset, LSN: e.LSN, Value: items.Item()}) {
+				return next, false, nil
+			}
+		}
+	}
+	return next, true, it.Err()
 }
 
 // dropsIt says whether a record drops the sequence.
@@ -541,15 +596,15 @@ func (s *Sequence) seek(ctx context.Context, from uint64) (Position, error) {
 	var key [8]byte
 	binary.BigEndian.PutUint64(key[:], from+1)
 	if from+1 != 0 && it.SeekLT(key[:]) || from+1 == 0 && it.Last() {
-		offset, count, size, err := s.entry(it)
+		e, err := s.entry(it)
 		switch {
 		case err != nil:
 			return Position{}, err
-		case from-offset < count && size == 0:
+		case from < e.End() && e.Size == 0:
 			return Position{}, s.gone(from)
 		}
-		if lsn := it.LSN(); from-offset < count && lsn <= end.LSN {
-			return Position{Epoch: db.log.EpochAt(lsn - 1), LSN: lsn - 1}, nil
+		if from < e.End() && e.LSN <= end.LSN {
+			return Position{Epoch: db.log.EpochAt(e.LSN - 1), LSN: e.LSN - 1}, nil
 		}
 		return end, nil // it comes behind that
 	}
@@ -573,7 +628,7 @@ func (w Writer) Append(s *Sequence, item []byte) error { return w.b.Append(s, it
 type AppendInfo struct {
 	// Offset is of the first of Items items, LSN of the commit that appended them.
 	Offset, Items, LSN uint64
-	// Bytes is what they take in their record.
+	// Bytes is what they take in their record, where they are until they are settled.
 	Bytes uint64
 }
 
@@ -595,15 +650,15 @@ func (s *Sequence) Appends(from uint64) iter.Seq2[AppendInfo, error] {
 			ok = it.First()
 		}
 		for ; ok; ok = it.Next() {
-			offset, count, size, err := s.entry(it)
+			e, err := s.entry(it)
 			if err != nil {
 				yield(AppendInfo{}, err)
 				return
 			}
-			if size == 0 || offset+count <= from {
+			if e.Size == 0 || e.End() <= from {
 				continue
 			}
-			if !yield(AppendInfo{Offset: offset, Items: count, LSN: it.LSN(), Bytes: size}, nil) {
+			if !yield(AppendInfo{Offset: e.Offset, Items: e.Count, LSN: e.LSN, Bytes: e.Size}, nil) {
 				return
 			}
 		}

@@ -133,12 +133,17 @@ func (s *Sequence) verify(ctx context.Context, done *Verified) (err error) {
 	}()
 	durable, at := s.db.log.DurableLSN(), uint64(0) // the record that t has shown
 	var rec []byte
-	eachErr := s.entries(func(lsn, offset, count, size uint64) bool {
-		if lsn > durable {
+	eachErr := s.entries(func(e *batch.Entry) bool {
+		lsn := e.LSN
+		switch {
+		case lsn > durable || ctx.Err() != nil:
 			return false
-		}
-		if size == 0 || ctx.Err() != nil { // of nothing
-			return ctx.Err() == nil
+		case e.Size == 0: // of nothing
+			return true
+		case e.Settled != nil:
+			done.Items += e.Count
+			done.ItemBytes += e.Size
+			return true
 		}
 		if t == nil || lsn-at > farRecords {
 			if t != nil {
@@ -155,15 +160,17 @@ func (s *Sequence) verify(ctx context.Context, done *Verified) (err error) {
 				at = pos.LSN
 			}
 		}
-		if err == nil && (at != lsn || !s.appended(rec, offset, count, size)) {
-			err = &CorruptionError{File: s.db.cfg.LogDir, Offset: -1, Reason: fmt.Sprintf("item %d of sequence %q is not in log record %d", offset, s.Name(), lsn)}
+		if err == nil && (at != lsn || !s.appended(rec, e)) {
+			err = &CorruptionError{File: s.db.cfg.LogDir, Offset: -1, Reason: fmt.Sprintf("item %d of sequence %q is not in log record %d", e.Offset, s.Name(), lsn)}
 		}
 		if err == nil {
-			done.Items += count
-			done.ItemBytes += size
+			done.Items += e.Count
+			done.ItemBytes += e.Size
 		} else if first, _, berr := s.Bounds(); errors.Is(berr, ErrKeyspaceDropped) {
 			err = berr // all of it went meanwhile
-		} else if berr == nil && offset < first { // it was trimmed meanwhile
+		} else if berr == nil && e.Offset < first { // it was trimmed meanwhile
+			err = nil
+		} else if v, serr := s.settledOf(lsn); serr == nil && v != nil { // it was settled meanwhile
 			err = nil
 		}
 		return err == nil
@@ -172,9 +179,9 @@ func (s *Sequence) verify(ctx context.Context, done *Verified) (err error) {
 }
 
 // appended says whether a record appends what an entry of the index says.
-func (s *Sequence) appended(rec []byte, offset, count, size uint64) bool {
+func (s *Sequence) appended(rec []byte, e *batch.Entry) bool {
 	v, err := batch.Appended(rec, s.ks.prefix)
-	return err == nil && v != nil && batch.FirstOffset(v) == offset && uint64(batch.CountItems(v)) == count && uint64(len(v)) == size
+	return err == nil && v != nil && batch.FirstOffset(v) == e.Offset && uint64(batch.CountItems(v)) == e.Count && uint64(len(v)) == e.Size
 }
 
 // noBatch says that a record of the log verifies and is not what a store writes.

@@ -103,8 +103,8 @@ func (c *carrier) take(key, value []byte, lsn base.LSN, add adder) (taken bool, 
 		return true, c.nothing(&e, add)
 	}
 	c.last = max(c.last, e.lsn)
-	var items []byte
-	if by == nil {
+	items := e.settled
+	if by == nil && items == nil {
 		if items, by, err = c.recs.appended(&e); err != nil {
 			return true, err
 		}

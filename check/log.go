@@ -17,6 +17,7 @@ import (
 // logFile is a log file of the source.
 type logFile struct {
 	number uint64
+	order  int // of the history's files
 	path   string
 	listed *base.LogFile // nil: nobody lists it, or it does not matter
 
@@ -228,7 +229,7 @@ type stretch struct {
 
 // history is the log's records that count, as far as they can be read.
 type history struct {
-	files     []*logFile // by number
+	files     []*logFile // oldest first
 	stretches []stretch
 	durable   base.LSN // the highest proof
 }
@@ -237,13 +238,16 @@ type history struct {
 // plain from the newest file back: where one begins, all older ones end. (What it
 // copied of them stands in both, and is the same.)
 func (s *source) readHistory() (*history, error) {
-	h := &history{files: s.logs}
-	limit := base.MaxLSN
-	var all []piece
-	for _, l := range slices.Backward(h.files) {
+	h := &history{files: slices.Clone(s.logs)}
+	for _, l := range h.files {
 		if err := s.surveyLog(l); err != nil {
 			return nil, err
 		}
+	}
+	inOrder(h.files)
+	limit := base.MaxLSN
+	var all []piece
+	for _, l := range slices.Backward(h.files) {
 		h.durable = max(h.durable, l.durable)
 		if m := l.listed; m != nil && m.Cut {
 			limit = min(limit, m.CutLSN)
@@ -265,7 +269,7 @@ func (s *source) readHistory() (*history, error) {
 	}
 	slices.SortStableFunc(all, func(a, b piece) int {
 		switch {
-		case a.first != b.first && a.first < b.first, a.first == b.first && a.file.number < b.file.number:
+		case a.first != b.first && a.first < b.first, a.first == b.first && a.file.order < b.file.order:
 			return -1
 		}
 		return 1
@@ -282,6 +286,40 @@ func (s *source) readHistory() (*history, error) {
 		}
 	}
 	return h, nil
+}
+
+// inOrder puts files, which are in the order of their numbers, into that of their
+// records: a spare may be overtaken by a file with a higher number, which was made while
+// the spare was not ready. Of another epoch a file is never overtaken.
+func inOrder(files []*logFile) {
+	for i := range files {
+		for j := i; j > 0 && files[j].precedes(files[j-1]); j-- {
+			files[j-1], files[j] = files[j], files[j-1]
+		}
+	}
+	for i, l := range files {
+		l.order = i
+	}
+}
+
+// precedes says whether the records of a file are known to lie before another one's.
+func (l *logFile) precedes(other *logFile) bool {
+	a, ok := l.behind()
+	b, too := other.behind()
+	return ok && too && l.head.Epoch == other.head.Epoch && a < b
+}
+
+// behind returns the LSN behind which the file begins.
+func (l *logFile) behind() (base.LSN, bool) {
+	switch {
+	case l.err != nil:
+		return 0, false
+	case l.link != nil:
+		return l.link.Kept, true
+	case len(l.runs) > 0 && l.runs[0].first > 0:
+		return l.runs[0].first - 1, true
+	}
+	return 0, false
 }
 
 // isVoid says whether a place in the file lies behind its last record that counts,
@@ -311,7 +349,7 @@ func (h *history) isEnd(d *hole) bool {
 	}
 	st := &h.stretches[n-1]
 	p := &st.pieces[len(st.pieces)-1]
-	return h.durable <= st.last && (d.file.number > p.file.number || d.file == p.file && d.offset >= p.end)
+	return h.durable <= st.last && (d.file.order > p.file.order || d.file == p.file && d.offset >= p.end)
 }
 
 // gap is commits of which the log has no record.
@@ -373,11 +411,11 @@ func (g *gap) has(d *hole) bool {
 	if d.file.foreign && d.file.listed == nil {
 		return false
 	}
-	if b := g.before; b != nil && (d.file.number < b.file.number || d.file == b.file && d.offset < b.end) {
+	if b := g.before; b != nil && (d.file.order < b.file.order || d.file == b.file && d.offset < b.end) {
 		return false
 	}
 	a := g.after
-	return a == nil || d.file.number < a.file.number || d.file == a.file && d.offset >= 0 && d.offset < a.off
+	return a == nil || d.file.order < a.file.order || d.file == a.file && d.offset >= 0 && d.offset < a.off
 }
 
 // each calls fn for the records of a stretch from from on; rec is valid during the

@@ -62,7 +62,8 @@ type indexEntry struct {
 	id                  uint64
 	prefix              []byte // of its keyspace
 	offset, count, size uint64
-	lsn                 base.LSN
+	lsn                 base.LSN // of the record that appended the items
+	settled             []byte   // the Value of the append, if the entry has it
 }
 
 // end returns the offset behind its items.
@@ -78,8 +79,12 @@ func (s sequences) entry(key, value []byte, lsn base.LSN) (e indexEntry, is, ok 
 		return e, false, false
 	}
 	e = indexEntry{id: id, prefix: key[:len(key)-len(own)], lsn: lsn}
-	e.offset, e.count, e.size, ok = batch.DecodeIndexEntry(own, value)
-	return e, true, ok && e.end() >= e.offset
+	d, ok := batch.DecodeIndexEntry(own, value, lsn)
+	e.offset, e.count, e.size = d.Offset, d.Count, d.Size
+	if ok {
+		e.lsn, e.settled = d.LSN, d.Settled
+	}
+	return e, true, ok
 }
 
 // lostItems are items of a sequence that follow each other and are lost by one thing.
@@ -174,7 +179,7 @@ func (v *verifier) sequences() error {
 			if e.size > 0 {
 				last = max(last, e.lsn)
 			}
-			if by == nil && e.size > 0 {
+			if by == nil && e.size > 0 && e.settled == nil {
 				if recs == nil {
 					h, err := v.readLog()
 					if err != nil {

@@ -26,7 +26,7 @@ func (Forebay) options(fsys vfs.FS, s Settings) *forebay.Options {
 	o := &forebay.Options{
 		FS: fsys, LogAlign: s.Align, LogFileSize: s.FileSize, MemtableSize: s.TableSize, MarkDelay: s.MarkDelay,
 		Compression: forebay.Compression(s.Compression), Mechanism: forebay.Mechanism(s.Mechanism),
-		MemoryLimit: 1 << 20, Rand: s.Rand, DefaultLevel: forebay.Level(s.Level),
+		MemoryLimit: 1 << 20, SettleShare: 1, Rand: s.Rand, DefaultLevel: forebay.Level(s.Level),
 	}
 	if s.LogDir {
 		o.LogDir = logDir

@@ -155,7 +155,25 @@ func checkItems(value []byte) (bad int, reason string) {
 
 // The index of a sequence lies in a table: for each append, under the sequence's key and
 // the offset of the first item, big endian, how many items there are and how many bytes
-// the append has, both uvarint. The entry's LSN says in which record they are.
+// the append has, both uvarint. The entry's LSN says in which record they are. An entry
+// of items that were settled has more: the LSN of the record in which they were, uvarint,
+// and then themselves, the bytes of the append.
+
+// Entry is an entry of the index of a sequence.
+type Entry struct {
+	// Offset of the first of Count items. Size is the length of the append; 0: the
+	// items are not there.
+	Offset, Count, Size uint64
+	// LSN of the record that appended them: of a settled entry it is decoded, else the
+	// entry's own, which whoever reads it puts here.
+	LSN base.LSN
+	// Settled is the Value of the append, nil when it is in the log alone. It is a part
+	// of the entry's value.
+	Settled []byte
+}
+
+// End returns the offset behind the entry's items.
+func (e *Entry) End() uint64 { return e.Offset + e.Count }
 
 // IndexEntry appends to k and v the entry that a commit makes of an append.
 func IndexEntry(k, v, key, value []byte) (entryKey, entryValue []byte) {
@@ -177,15 +195,38 @@ func EntryOfNothing() []byte { return EntryOfLost(1) }
 // with others before and behind: it keeps their offsets from being given again.
 func EntryOfLost(count uint64) []byte { return append(binary.AppendUvarint(nil, count), 0) }
 
-// DecodeIndexEntry reads an entry. own is its key behind the sequence's.
-func DecodeIndexEntry(own, value []byte) (offset, count, size uint64, ok bool) {
+// SettledEntry is the value of an entry that has the items itself, which the record with
+// an LSN appended.
+func SettledEntry(dst []byte, lsn base.LSN, value []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(CountItems(value)))
+	dst = binary.AppendUvarint(dst, uint64(len(value)))
+	return append(binary.AppendUvarint(dst, lsn), value...)
+}
+
+// DecodeIndexEntry reads an entry, of which own is the key behind the sequence's and lsn
+// the LSN. ok: it is one that a store writes.
+func DecodeIndexEntry(own, value []byte, lsn base.LSN) (e Entry, ok bool) {
 	if len(own) != offsetSize {
-		return 0, 0, 0, false
+		return e, false
 	}
-	count, n := binary.Uvarint(value)
-	if n <= 0 {
-		return 0, 0, 0, false
+	e = Entry{Offset: binary.BigEndian.Uint64(own), LSN: lsn}
+	var n int
+	if e.Count, n = binary.Uvarint(value); n <= 0 || e.Count == 0 || e.End() < e.Offset {
+		return e, false
 	}
-	size, m := binary.Uvarint(value[n:])
-	return binary.BigEndian.Uint64(own), count, size, m > 0 && n+m == len(value) && count > 0
+	value = value[n:]
+	if e.Size, n = binary.Uvarint(value); n <= 0 {
+		return e, false
+	}
+	if value = value[n:]; len(value) == 0 {
+		return e, true
+	}
+	if e.LSN, n = binary.Uvarint(value); n <= 0 || e.LSN == 0 || e.LSN >= lsn {
+		return e, false
+	}
+	e.Settled = value[n:]
+	if _, reason := checkItems(e.Settled); reason != "" {
+		return e, false
+	}
+	return e, uint64(len(e.Settled)) == e.Size && FirstOffset(e.Settled) == e.Offset && uint64(CountItems(e.Settled)) == e.Count
 }

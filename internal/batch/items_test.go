@@ -98,3 +98,43 @@ func TestDecodeRefusesAppends(t *testing.T) {
 		require.ErrorIs(t, err, ErrCorrupt, name)
 	}
 }
+
+func TestSettledEntry(t *testing.T) {
+	var b Batch
+	key := []byte{7}
+	require.NoError(t, b.AppendItem(key, []byte("x")))
+	require.NoError(t, b.AppendItem(key, nil))
+	rec := bytes.Clone(b.Bytes())
+	Place(rec, func([]byte, int) uint64 { return 5 })
+	value, err := Appended(rec, key)
+	require.NoError(t, err)
+	own := IndexKey(nil, nil, 5)
+
+	_, plain := IndexEntry(nil, nil, key, value)
+	e, ok := DecodeIndexEntry(own, plain, 9)
+	require.True(t, ok)
+	require.Equal(t, Entry{Offset: 5, Count: 2, Size: uint64(len(value)), LSN: 9}, e)
+
+	settled := SettledEntry(nil, 9, value)
+	e, ok = DecodeIndexEntry(own, settled, 10)
+	require.True(t, ok)
+	require.Equal(t, Entry{Offset: 5, Count: 2, Size: uint64(len(value)), LSN: 9, Settled: value}, e)
+
+	_, ok = DecodeIndexEntry(own, settled, 9)
+	require.False(t, ok, "settled before it was there")
+	_, ok = DecodeIndexEntry(IndexKey(nil, nil, 6), settled, 10)
+	require.False(t, ok, "of another offset")
+	for i := len(plain) + 1; i < len(settled); i++ {
+		_, ok = DecodeIndexEntry(own, settled[:i], 10)
+		require.False(t, ok, "cut at %d", i)
+	}
+	for i := range settled { // never a panic, nor another length
+		for bit := range 8 {
+			bad := bytes.Clone(settled)
+			bad[i] ^= 1 << bit
+			if e, ok := DecodeIndexEntry(own, bad, 1<<40); ok && e.Settled != nil {
+				require.Equal(t, int(e.Size), len(e.Settled))
+			}
+		}
+	}
+}

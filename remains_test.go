@@ -187,6 +187,7 @@ func TestRemainsBesideAll(t *testing.T) {
 		type state struct {
 			first, next uint64
 		}
+		var mu sync.Mutex // guards states
 		var states [3]state
 		for life := range 4 {
 			opts := &forebay.Options{FS: mem, LogFileSize: 16 << 10, MemtableSize: 8 << 10, MarkDelay: -1, SettleShare: 1}
@@ -209,7 +210,12 @@ func TestRemainsBesideAll(t *testing.T) {
 						t.Errorf("round %d, life %d: bounds are %d and %d, were %d and %d", round, life, lo, next, st.first, st.next)
 						return
 					}
-					st.first, st.next = lo, next
+					acked := func(first, next uint64) {
+						mu.Lock()
+						defer mu.Unlock()
+						st.first, st.next = first, next
+					}
+					acked(lo, next)
 					for range 60 {
 						b := db.NewBatch()
 						n := 1 + rng.IntN(3)
@@ -222,7 +228,7 @@ func TestRemainsBesideAll(t *testing.T) {
 						if !fine(t, db.Apply(b, forebay.Durable)) {
 							return
 						}
-						st.next += uint64(n)
+						acked(st.first, st.next+uint64(n))
 						if rng.IntN(6) == 0 {
 							// The others keep a few old ones for long.
 							to := st.first + rng.Uint64N(st.next-st.first+1)/uint64(1+4*i)
@@ -230,7 +236,7 @@ func TestRemainsBesideAll(t *testing.T) {
 								return
 							}
 							if lo, _, err := s.Bounds(); fine(t, err) {
-								st.first = lo
+								acked(lo, st.next)
 							}
 						}
 						if rng.IntN(4) == 0 {
@@ -253,12 +259,13 @@ func TestRemainsBesideAll(t *testing.T) {
 					}
 				})
 			}
+			copies := rng.Uint64()
 			wg.Go(func() {
-				for range 3 {
+				for n := range 3 {
 					fine(t, db.Checkpoint(context.Background()))
 					_, err := db.Verify(context.Background())
 					fine(t, err)
-					dir := fmt.Sprintf("copy%d.%d", life, rng.Uint64())
+					dir := fmt.Sprintf("copy%d.%d.%d", life, n, copies)
 					if _, err := db.Backup(context.Background(), dir); fine(t, err) {
 						rep, err := check.Verify(context.Background(), &check.Config{FS: mem, Dir: dir})
 						if fine(t, err) {
@@ -267,7 +274,50 @@ func TestRemainsBesideAll(t *testing.T) {
 					}
 				}
 			})
+			type cut struct {
+				mem    *vfs.Mem
+				states [3]state
+			}
+			var cuts []cut
+			cutting, seed := make(chan struct{}), rng.Uint64()
+			var cutter sync.WaitGroup
+			cutter.Go(func() {
+				for n := uint64(0); n < 20; n++ {
+					select {
+					case <-cutting:
+						return
+					case <-time.After(2 * time.Millisecond):
+					}
+					mu.Lock()
+					was := states
+					mu.Unlock()
+					cuts = append(cuts, cut{mem.PowerCutSeed(seed+n, vfs.SectorAtomic), was})
+				}
+			})
 			wg.Wait()
+			close(cutting)
+			cutter.Wait()
+			for n, c := range cuts {
+				rep, err := check.Verify(context.Background(), &check.Config{FS: c.mem, Dir: "data"})
+				require.NoError(t, err)
+				require.NoError(t, rep.Err(), "round %d, life %d, cut %d", round, life, n)
+				db, err := forebay.Open("data", &forebay.Options{FS: c.mem, MarkDelay: -1, SettleShare: 1})
+				require.NoError(t, err)
+				for i, was := range c.states {
+					s, err := db.Sequence(fmt.Sprintf("s%d", i))
+					require.NoError(t, err)
+					lo, next, err := s.Bounds()
+					require.NoError(t, err)
+					require.GreaterOrEqual(t, lo, was.first)
+					require.GreaterOrEqual(t, next, was.next)
+					for _, v := range items(t, s, lo) {
+						require.Regexp(t, fmt.Sprintf("^%d/%d/0", i, lo), v)
+						lo++
+					}
+					require.Equal(t, next, lo, "round %d, life %d, cut %d", round, life, n)
+				}
+				require.NoError(t, db.Close())
+			}
 			if t.Failed() {
 				t.Fatalf("round %d", round)
 			}

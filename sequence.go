@@ -453,8 +453,15 @@ func (s *Sequence) commitOf(ctx context.Context, lsn uint64) ([]byte, error) {
 	// What is in the log may have been taken out of the sequence.
 	it := s.ks.NewIterator(nil)
 	defer it.Close()
-	if key := batch.IndexKey(nil, nil, batch.FirstOffset(value)); !it.SeekGE(key) || !bytes.Equal(it.Key(), key) || it.LSN() != lsn {
+	key := batch.IndexKey(nil, nil, batch.FirstOffset(value))
+	if !it.SeekGE(key) || !bytes.Equal(it.Key(), key) {
 		return nil, errors.Join(it.Err(), none)
+	}
+	switch e, err := s.entry(it); {
+	case err != nil:
+		return nil, err
+	case e.LSN != lsn:
+		return nil, none
 	}
 	return value, nil
 }

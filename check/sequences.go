@@ -124,21 +124,44 @@ func (l *loser) flush() {
 	l.cur = nil
 }
 
-// hiding collects the range deletes of the log that an open replays, as far as they
-// hide entries of indexes that are in segments. Entries that the log itself makes need
-// no look: their records were read.
+// hiding collects what the part of the log that an open replays hides of the indexes in
+// segments: range deletes, and entries that were put again because their items were
+// settled. Entries of appends in the log itself need no look: their records were read.
 type hiding struct {
 	seqs sequences
 	ids  []uint64
 	dels []base.RangeDelete
+	puts map[string]bool // keys
+	bad  []string        // of them, that are no entries
 }
 
 func (h *hiding) see(lsn base.LSN, r batch.Reader) {
-	for len(h.ids) > 0 && r.Next() && r.Kind() == base.KindRangeDelete {
-		if h.seqs.overlap(h.ids, r.Key(), r.Value()) {
-			h.dels = append(h.dels, base.RangeDelete{Lo: slices.Clone(r.Key()), Hi: slices.Clone(r.Value()), LSN: lsn})
+	for len(h.ids) > 0 && r.Next() && r.Kind() != base.KindAppend { // these come last
+		switch r.Kind() {
+		case base.KindRangeDelete:
+			if h.seqs.overlap(h.ids, r.Key(), r.Value()) {
+				h.dels = append(h.dels, base.RangeDelete{Lo: slices.Clone(r.Key()), Hi: slices.Clone(r.Value()), LSN: lsn})
+			}
+		case base.KindPut:
+			_, is, ok := h.seqs.entry(r.Key(), r.Value(), lsn)
+			if !is {
+				continue
+			}
+			if h.puts == nil {
+				h.puts = map[string]bool{}
+			}
+			h.puts[string(r.Key())] = true
+			if !ok {
+				h.bad = append(h.bad, fmt.Sprintf("record %d puts an entry of the index of sequence %q that does not decode", lsn, h.seqs.nameOf(r.Key())))
+			}
 		}
 	}
+}
+
+// nameOf returns the name of the sequence of whose index a key is.
+func (s sequences) nameOf(key []byte) string {
+	id, _, _ := keyspace.Cut(key)
+	return s[id].name
 }
 
 // known reads which sequences the segments know.
@@ -154,6 +177,9 @@ func (v *verifier) known() error {
 func (v *verifier) sequences() error {
 	if v.man == nil || len(v.hide.ids) == 0 {
 		return nil
+	}
+	for _, reason := range v.hide.bad {
+		v.damage(v.cfg.LogDir, -1, reason, nil)
 	}
 	sources := v.sources()
 	if len(v.hide.dels) > 0 {
@@ -174,6 +200,9 @@ func (v *verifier) sequences() error {
 			e, is, ok := v.hide.seqs.entry(it.Key(), it.Value(), it.LSN())
 			if !is || e.id != id {
 				break
+			}
+			if v.hide.puts[string(it.Key())] {
+				continue
 			}
 			by := v.odd(&e, ok, last)
 			if e.size > 0 {

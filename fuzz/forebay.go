@@ -26,7 +26,9 @@ func (Forebay) options(fsys vfs.FS, s Settings) *forebay.Options {
 	o := &forebay.Options{
 		FS: fsys, LogAlign: s.Align, LogFileSize: s.FileSize, MemtableSize: s.TableSize, MarkDelay: s.MarkDelay,
 		Compression: forebay.Compression(s.Compression), Mechanism: forebay.Mechanism(s.Mechanism),
-		MemoryLimit: 1 << 20, SettleShare: 1, Rand: s.Rand, DefaultLevel: forebay.Level(s.Level),
+		MemoryLimit: 1 << 20, Rand: s.Rand,
+		SettleShare:  -1, // it makes commits of its own, and the explorer counts them
+		DefaultLevel: forebay.Level(s.Level),
 	}
 	if s.LogDir {
 		o.LogDir = logDir

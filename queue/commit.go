@@ -1,0 +1,68 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/forebaydb/forebay"
+)
+
+// update runs a transaction, and calls then exactly once, when it is known what became
+// of it: with nil when it is committed and can be seen. That is before update returns,
+// unless ctx ended while the commit was under way. No lock is held then.
+func (q *core) update(ctx context.Context, level forebay.Level, fn func(tx *forebay.Tx) error, then func(error)) error {
+	var mu sync.Mutex // guards open and returned
+	open, returned := 0, false
+	var once sync.Once
+	tell := func(err error) { once.Do(func() { then(err) }) }
+	err := q.db.UpdateLevel(ctx, level, func(tx *forebay.Tx) error {
+		mu.Lock()
+		open++
+		mu.Unlock()
+		tx.OnDone(func(o forebay.Outcome) {
+			mu.Lock()
+			open--
+			last := returned || !errors.Is(o.Err, forebay.ErrConflict)
+			mu.Unlock()
+			if last {
+				tell(o.Err)
+			}
+		})
+		return fn(tx)
+	})
+	mu.Lock()
+	returned = true
+	known := open == 0
+	mu.Unlock()
+	if known {
+		tell(err)
+	}
+	return err
+}
+
+// apply is update for a batch, which is not used again. Without a context that may end
+// it costs no copy of it.
+func (q *core) apply(ctx context.Context, level forebay.Level, b *forebay.Batch, then func(error)) error {
+	if ctx.Done() == nil {
+		err := q.db.Apply(b, level)
+		then(err)
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		then(err)
+		return err
+	}
+	c, err := q.db.Submit(b, level)
+	if err != nil {
+		then(err)
+		return err
+	}
+	err = c.Wait(ctx)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		go func() { then(c.Wait(context.Background())) }() // it ends with the commit, or with the log
+		return err
+	}
+	then(err)
+	return err
+}

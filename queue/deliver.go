@@ -341,9 +341,6 @@ func (g *group) save(ctx context.Context) error {
 			p.saved = marks[i]
 		}
 	}
-	select {
-	case g.q.wake <- struct{}{}:
-	default:
-	}
+	g.q.pokeMaintenance()
 	return nil
 }

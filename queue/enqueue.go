@@ -239,7 +239,11 @@ func (q *core) putTx(tx *forebay.Tx, items []outgoing, then func(forebay.Outcome
 			}
 			q.mu.Lock()
 			q.dedupes += added
+			over := q.dedupes > int64(q.o.DedupeMax)
 			q.mu.Unlock()
+			if over {
+				q.pokeMaintenance()
+			}
 		}
 		q.release(s, o.Err == nil && whole)
 	})

@@ -70,3 +70,10 @@ func (q *core) trim() error {
 	}
 	return nil
 }
+
+func (q *core) pokeMaintenance() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}

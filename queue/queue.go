@@ -30,7 +30,7 @@ type Options struct {
 	MaxMessages, MaxBytes int64
 	// DedupeFor is how long a dedupe id is remembered, default an hour, and DedupeMax how
 	// many are, default a million: beyond that those that end first are forgotten
-	// within a minute.
+	// within some seconds.
 	DedupeFor time.Duration
 	DedupeMax int
 	Hooks     Hooks
@@ -136,7 +136,7 @@ func Open[T any](db *forebay.DB, name string, codec Codec[T], o *Options) (*Queu
 	return &Queue[T]{c, codec}, nil
 }
 
-func open(db *forebay.DB, name string, o *Options) (q *core, err error) {
+func open(db *forebay.DB, name string, o *Options) (*core, error) {
 	if name == "" || len(name) > 100 || strings.Contains(name, "/") {
 		return nil, fmt.Errorf("queue: the name of a queue has 1 to 100 bytes and no slash: %q", name)
 	}
@@ -157,25 +157,28 @@ func open(db *forebay.DB, name string, o *Options) (q *core, err error) {
 	if had {
 		return nil, fmt.Errorf("%w: %q", ErrOpen, name)
 	}
-	q = &core{db: db, name: name, o: opts, groups: map[string]*group{}, wake: make(chan struct{}, 1)}
-	defer func() {
-		if err != nil {
-			q.forget()
-			err = fmt.Errorf("queue %q: %w", name, err)
-		}
-	}()
-	if q.ks, err = db.Keyspace(topicPrefix + name); err != nil {
-		return nil, err
+	q := &core{db: db, name: name, o: opts, groups: map[string]*group{}, wake: make(chan struct{}, 1)}
+	if err := q.start(); err != nil {
+		q.forget()
+		return nil, fmt.Errorf("queue %q: %w", name, err)
+	}
+	return q, nil
+}
+
+// start opens what is stored.
+func (q *core) start() (err error) {
+	if q.ks, err = q.db.Keyspace(topicPrefix + q.name); err != nil {
+		return err
 	}
 	if err := q.openLanes(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := q.load(); err != nil {
-		return nil, err
+		return err
 	}
 	q.ctx, q.stop = context.WithCancel(context.Background())
 	q.done.Go(q.maintain)
-	return q, nil
+	return nil
 }
 
 func (q *core) forget() {

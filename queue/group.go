@@ -174,8 +174,13 @@ func (g *group) fail(err error) {
 	if g.err == nil {
 		g.err = err
 	}
+	g.refuse(g.err)
+}
+
+// refuse tells an error to all who wait; mu is held.
+func (g *group) refuse(err error) {
 	for _, r := range g.requests {
-		r.ch <- result{err: g.err}
+		r.ch <- result{err: err}
 	}
 	g.requests = nil
 }

@@ -170,6 +170,11 @@ func (q *core) start() (err error) {
 	if q.ks, err = q.db.Keyspace(topicPrefix + q.name); err != nil {
 		return err
 	}
+	// A handle that was closed may have left commits under way: what is looked at now is
+	// behind them.
+	if err := q.db.Sync(context.Background()); err != nil {
+		return err
+	}
 	if err := q.openLanes(); err != nil {
 		return err
 	}

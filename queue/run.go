@@ -71,8 +71,9 @@ func (g *Group[T]) message(e *entry) (*Message[T], error) {
 
 // Receive waits until there are messages, and returns 1 to most of them, each under a
 // lease of its own. A message that the codec refuses is made a dead letter, and is not
-// among them. Errors: ctx's, ErrClosed, and what has ended the group's deliveries: a
-// store that is closed or poisoned.
+// among them. Errors: ctx's, ErrClosed, what has ended the group's deliveries: a store
+// that is closed or poisoned; and damage that keeps it from them now. While the log is full
+// it waits.
 func (g *Group[T]) Receive(ctx context.Context, most int) ([]*Message[T], error) {
 	for {
 		entries, err := g.receive(ctx, most)

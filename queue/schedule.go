@@ -40,7 +40,12 @@ func (g *group) schedule(ctx context.Context) {
 			g.fail(fmt.Errorf("queue %q: group %q: %w", g.q.name, g.name, err))
 			g.q.mu.Unlock()
 			return
-		case err != nil: // a full disk, say, or damage: it may be mended
+		case err != nil: // a full log: there may be room soon; damage: it may be mended
+			if !errors.Is(err, forebay.ErrFull) {
+				g.q.mu.Lock()
+				g.refuse(fmt.Errorf("queue %q: group %q: %w", g.q.name, g.name, err))
+				g.q.mu.Unlock()
+			}
 			g.q.event(Event{Kind: EventFailing, Group: g.name, Err: err})
 			rest = afterFailure
 		case more:

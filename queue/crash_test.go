@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type ledger struct {
 	enqueued map[string]bool // … and has returned
 	done     map[string]bool // acknowledged durably
 	purged   map[string]bool // Purge was called
+	faulty   bool            // the disk fails
 }
 
 func (l *ledger) copy() *ledger {
@@ -98,7 +100,7 @@ func (l *ledger) work(ctx context.Context, db *forebay.DB, q *queue.Queue[[]byte
 		if err == nil || errors.Is(err, queue.ErrStaleLease) || errors.Is(err, forebay.ErrNotFound) {
 			return false
 		}
-		if ctx.Err() == nil {
+		if failed := errors.Is(err, forebay.ErrUnknown) || errors.Is(err, forebay.ErrPoisoned); ctx.Err() == nil && !(failed && l.faulty) {
 			errs[i] = err
 		}
 		return true
@@ -131,7 +133,7 @@ func (l *ledger) work(ctx context.Context, db *forebay.DB, q *queue.Queue[[]byte
 					return
 				}
 				l.note(l.enqueued, name)
-				for s, err := g.Stats(ctx); ctx.Err() == nil && err == nil && s.Pending > 40; s, err = g.Stats(ctx) {
+				for s, err := g.Stats(ctx); !l.faulty && ctx.Err() == nil && err == nil && s.Pending > 40; s, err = g.Stats(ctx) {
 					time.Sleep(time.Millisecond)
 				}
 			}
@@ -295,6 +297,43 @@ func (l *ledger) check(db *forebay.DB, g *queue.Group[[]byte], later *ledger) er
 	return nil
 }
 
+// cut is what a crash leaves, and what was known before and behind it.
+type cut struct {
+	mem           *vfs.Mem
+	before, after *ledger
+}
+
+// cut has crashes at moments of the disk: behind a change some way on, and behind each of
+// the next ones.
+func (l *ledger) cut(mem *vfs.Mem, r *rand.Rand) (out []cut) {
+	for range 4 {
+		skip, take := r.IntN(60), 1+r.IntN(5)
+		full := make(chan struct{})
+		mem.OnIO(func(vfs.Op) {
+			if skip--; skip >= 0 || take <= 0 {
+				return
+			}
+			c := cut{before: l.copy()}
+			if r.IntN(4) == 0 {
+				c.mem = mem.Snapshot() // the process alone
+			} else {
+				c.mem = mem.PowerCutSeed(r.Uint64(), vfs.SectorAtomic)
+			}
+			c.after = l.copy()
+			out = append(out, c)
+			if take--; take == 0 {
+				close(full)
+			}
+		})
+		select {
+		case <-full:
+		case <-time.After(5 * time.Second): // the disk is not used any more
+		}
+		mem.OnIO(nil)
+	}
+	return out
+}
+
 // TestCrash cuts the power of stores at work, at random moments, many times in each life;
 // looks at each state that is left; and goes on from one of them.
 func TestCrash(t *testing.T) {
@@ -314,23 +353,7 @@ func TestCrash(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			ended := make(chan error, 1)
 			go func() { ended <- l.work(ctx, db, q, g, seed, life) }()
-			type cut struct {
-				mem           *vfs.Mem
-				before, after *ledger
-			}
-			var cuts []cut
-			for range 6 {
-				time.Sleep(time.Duration(1+r.IntN(15)) * time.Millisecond)
-				c := cut{before: l.copy()}
-				model := vfs.SectorAtomic
-				if r.IntN(4) == 0 {
-					c.mem = mem.Snapshot() // the process alone
-				} else {
-					c.mem = mem.PowerCutSeed(r.Uint64(), model)
-				}
-				c.after = l.copy()
-				cuts = append(cuts, c)
-			}
+			cuts := l.cut(mem, r)
 			cancel()
 			require.NoError(t, <-ended, "seed %d, life %d", seed, life)
 			require.NoError(t, q.Close())
@@ -351,5 +374,35 @@ func TestCrash(t *testing.T) {
 				require.NoError(t, db.Close())
 			}
 		}
+	}
+}
+
+// TestFaults lets one call of the disk fail under a queue at work, and then cuts the
+// power: what was acknowledged by then is there.
+func TestFaults(t *testing.T) {
+	n := 40
+	if testing.Short() {
+		n = 8
+	}
+	for seed := *flagSeed; seed < *flagSeed+uint64(n); seed++ {
+		r := rand.New(rand.NewPCG(seed, 200))
+		mem := vfs.NewMem()
+		disk := vfs.NewInjector(mem)
+		db, q, g, err := crashStore(disk, 0)
+		require.NoError(t, err)
+		l := newLedger()
+		l.faulty = true
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+		disk.Add(vfs.Rule{Call: []vfs.Call{vfs.CallSync, vfs.CallSyncData, vfs.CallWrite}[r.IntN(3)], K: 1 + r.IntN(100), Err: syscall.EIO, After: r.IntN(2) == 0})
+		require.NoError(t, l.work(ctx, db, q, g, seed, 0), "seed %d", seed)
+		cancel()
+		_ = q.Close() // they say what had failed
+		_ = db.Close()
+		mem = mem.PowerCutSeed(r.Uint64(), vfs.SectorAtomic)
+		db, q, g, err = crashStore(mem, time.Hour)
+		require.NoError(t, err, "seed %d", seed)
+		require.NoError(t, l.check(db, g, l), "seed %d", seed)
+		require.NoError(t, q.Close())
+		require.NoError(t, db.Close())
 	}
 }

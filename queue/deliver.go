@@ -173,7 +173,7 @@ func (g *group) note(ctx context.Context, entries []*entry) error {
 // now. What nobody wants any more waits, and keeps the number of its delivery.
 func (g *group) handOut(entries []*entry) {
 	now := g.q.now()
-	var told []*entry
+	var told []handed
 	g.q.mu.Lock()
 	for _, e := range entries {
 		switch {
@@ -185,8 +185,9 @@ func (g *group) handOut(entries []*entry) {
 			e.state, e.noted, e.at = leased, false, now.Add(g.o.Lease)
 			g.leases.add(e)
 			g.flight++
-			r.got = append(r.got, e)
-			told = append(told, e)
+			h := handed{e, e.delivery, e.attempts}
+			r.got = append(r.got, h)
+			told = append(told, h)
 			if len(r.got) == r.most {
 				g.answer()
 			}
@@ -196,8 +197,8 @@ func (g *group) handOut(entries []*entry) {
 		g.answer()
 	}
 	g.q.mu.Unlock()
-	for _, e := range told {
-		g.event(EventDelivered, e, nil)
+	for _, h := range told {
+		g.event(EventDelivered, h, nil)
 	}
 }
 
@@ -206,7 +207,7 @@ func (g *group) answer() {
 	r := g.requests[0]
 	g.requests[0] = nil
 	g.requests = g.requests[1:]
-	r.ch <- result{entries: r.got}
+	r.ch <- result{got: r.got}
 }
 
 // finish takes a settled entry out of the window; mu is held. It may be called again.
@@ -280,6 +281,7 @@ func (g *group) putDead(w forebay.Writer, e *entry, s state, reason string) erro
 func (g *group) buried(e *entry, gone bool, reason string) {
 	now := g.q.now()
 	g.q.mu.Lock()
+	h := handed{e, e.delivery, e.attempts}
 	if g.finish(e, now) && !gone {
 		g.dead++
 	} else {
@@ -287,7 +289,7 @@ func (g *group) buried(e *entry, gone bool, reason string) {
 	}
 	g.q.mu.Unlock()
 	if !gone {
-		g.event(EventDead, e, errors.New(reason))
+		g.event(EventDead, h, errors.New(reason))
 	}
 }
 

@@ -108,13 +108,20 @@ func (p *place) mark() uint64 {
 // request is a receiver that waits.
 type request struct {
 	most int
-	got  []*entry
+	got  []handed
 	ch   chan result // has room for one
 }
 
 type result struct {
-	entries []*entry
-	err     error
+	got []handed
+	err error
+}
+
+// handed is an entry that was handed out: the entry may be delivered again before the
+// receiver has looked at it.
+type handed struct {
+	e                  *entry
+	delivery, attempts uint64
 }
 
 // group is a consumer group. core.mu guards what changes in it, but for what is said to

@@ -64,8 +64,9 @@ func (q *core) event(e Event) {
 	}
 }
 
-func (g *group) event(kind EventKind, e *entry, err error) {
+// event tells of an entry as it was handed out.
+func (g *group) event(kind EventKind, h handed, err error) {
 	if g.q.o.Hooks.Event != nil {
-		g.q.event(Event{Kind: kind, Group: g.name, ID: e.id, Attempt: int(e.attempts), Err: err})
+		g.q.event(Event{Kind: kind, Group: g.name, ID: h.e.id, Attempt: int(h.attempts), Err: err})
 	}
 }

@@ -12,14 +12,13 @@ import (
 
 // delivery is a message in the hands of a receiver, without the type of its value.
 type delivery struct {
-	g      *group
-	e      *entry
-	number uint64
-	done   atomic.Bool // it was settled or given back by this receiver
+	g *group
+	handed
+	done atomic.Bool // it was settled or given back by this receiver
 }
 
 func (d *delivery) stale() error {
-	return fmt.Errorf("%w: message %v of queue %q, delivery %d", ErrStaleLease, d.e.id, d.g.q.name, d.number)
+	return fmt.Errorf("%w: message %v of queue %q, delivery %d", ErrStaleLease, d.e.id, d.g.q.name, d.delivery)
 }
 
 // hold marks the entry as being settled or given back; mu is held.
@@ -27,7 +26,7 @@ func (d *delivery) hold() error {
 	switch g := d.g; {
 	case g.q.closed:
 		return ErrClosed
-	case g.dropped || d.e.state != leased || d.e.delivery != d.number || d.e.busy:
+	case g.dropped || d.e.state != leased || d.e.delivery != d.delivery || d.e.busy:
 		return d.stale()
 	}
 	d.e.busy = true
@@ -83,7 +82,7 @@ func (g *group) ack(ctx context.Context, ds []*delivery) error {
 		g.q.mu.Unlock()
 		if err == nil {
 			for _, d := range held {
-				g.event(EventAcked, d.e, nil)
+				g.event(EventAcked, d.handed, nil)
 			}
 		}
 	}
@@ -130,7 +129,7 @@ func (d *delivery) ackTx(tx *forebay.Tx) error {
 	if err != nil {
 		return err
 	}
-	if s.settled || s.delivery != d.number {
+	if s.settled || s.delivery != d.delivery {
 		return d.stale()
 	}
 	if err := g.settle(ks.Writer, e); err != nil {
@@ -146,7 +145,7 @@ func (d *delivery) ackTx(tx *forebay.Tx) error {
 		told := g.finish(e, now)
 		g.q.mu.Unlock()
 		if told {
-			g.event(EventAcked, e, nil)
+			g.event(EventAcked, d.handed, nil)
 		}
 	})
 	return nil
@@ -164,7 +163,7 @@ func (d *delivery) give(ctx context.Context, wait time.Duration, dead bool, caus
 		g.q.mu.Unlock()
 		return err
 	}
-	attempts := e.attempts
+	attempts := d.attempts
 	g.q.mu.Unlock()
 	reason := ""
 	if cause != nil {
@@ -193,7 +192,7 @@ func (d *delivery) give(ctx context.Context, wait time.Duration, dead bool, caus
 			return err
 		}
 		// An AckTx of the same delivery may have come before.
-		if gone = s.settled; gone || s.delivery != d.number {
+		if gone = s.settled; gone || s.delivery != d.delivery {
 			return d.stale()
 		}
 		s.reason, s.due = reason, due
@@ -238,7 +237,7 @@ func (d *delivery) give(ctx context.Context, wait time.Duration, dead bool, caus
 		}
 		g.poke()
 		g.q.mu.Unlock()
-		g.event(EventNacked, e, cause)
+		g.event(EventNacked, d.handed, cause)
 	})
 }
 
@@ -258,12 +257,12 @@ func (d *delivery) extend(by time.Duration) error {
 }
 
 // unwanted puts back what was handed out to somebody who has gone.
-func (g *group) unwanted(entries []*entry) {
+func (g *group) unwanted(got []handed) {
 	now := g.q.now()
 	g.q.mu.Lock()
 	defer g.q.mu.Unlock()
-	for _, e := range entries {
-		if e.state == leased && !e.busy {
+	for _, h := range got {
+		if e := h.e; e.state == leased && !e.busy && e.delivery == h.delivery {
 			g.take(e)
 			e.noted, e.at = true, now
 			g.put(e, now)
@@ -273,7 +272,7 @@ func (g *group) unwanted(entries []*entry) {
 }
 
 // receive waits for 1 to most entries.
-func (g *group) receive(ctx context.Context, most int) ([]*entry, error) {
+func (g *group) receive(ctx context.Context, most int) ([]handed, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -288,7 +287,7 @@ func (g *group) receive(ctx context.Context, most int) ([]*entry, error) {
 	g.q.mu.Unlock()
 	select {
 	case res := <-r.ch:
-		return res.entries, res.err
+		return res.got, res.err
 	case <-ctx.Done():
 	}
 	g.q.mu.Lock()
@@ -301,7 +300,7 @@ func (g *group) receive(ctx context.Context, most int) ([]*entry, error) {
 	g.q.mu.Unlock()
 	select { // it came at the same moment
 	case res := <-r.ch:
-		g.unwanted(res.entries)
+		g.unwanted(res.got)
 	default:
 	}
 	return nil, ctx.Err()

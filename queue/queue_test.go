@@ -1110,3 +1110,58 @@ func TestSpike(t *testing.T) {
 		require.NotContains(t, seen, false)
 	})
 }
+
+// TestCancelledReceivers: what is handed out to who has given up counts as no attempt, and
+// nothing of it is lost.
+func TestCancelledReceivers(t *testing.T) {
+	db := openDB(t, vfs.NewMem())
+	q := openQueue(t, db, nil)
+	g := group(t, q, "g", &queue.GroupOptions{MaxDeliveries: 1})
+	const n = 50
+	var work sync.WaitGroup
+	for i := range 8 { // they give up at all moments
+		work.Go(func() {
+			for j := range 100 {
+				c, cancel := context.WithTimeout(ctx, time.Duration(i*j)*time.Microsecond)
+				ms, err := g.Receive(c, 3)
+				cancel()
+				if err == nil && g.Ack(ctx, ms...) != nil {
+					t.Error("what was handed out is stale")
+				}
+			}
+		})
+	}
+	for range n {
+		enqueue(t, q, "m", nil)
+	}
+	work.Wait()
+	for s := stats(t, g); s.Pending > 0; s = stats(t, g) {
+		require.NoError(t, one(t, g).Ack(ctx)) // none is dead: nobody had them
+	}
+	require.Empty(t, letters(t, g))
+}
+
+// TestTransactionOutlivesHandle: what was enqueued in a transaction that was begun with a
+// handle which is closed by now is counted by the next one.
+func TestTransactionOutlivesHandle(t *testing.T) {
+	db := openDB(t, vfs.NewMem())
+	q := openQueue(t, db, nil)
+	g := group(t, q, "g", nil)
+	enqueue(t, q, "first", nil)
+	m := one(t, g)
+	require.NoError(t, db.Update(func(tx *forebay.Tx) error {
+		if err := errors.Join(q.EnqueueTx(ctx, tx, []byte("second"), nil), m.AckTx(tx)); err != nil {
+			return err
+		}
+		require.NoError(t, q.Close())
+		q = openQueue(t, db, nil)
+		g = group(t, q, "g", nil)
+		return nil
+	}))
+	m = one(t, g)
+	require.Equal(t, "second", string(m.Value))
+	require.NoError(t, m.Ack(ctx))
+	s := stats(t, g)
+	require.Equal(t, int64(2), s.Done)
+	require.Zero(t, s.Pending)
+}

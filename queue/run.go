@@ -55,13 +55,12 @@ type Message[T any] struct {
 }
 
 // message decodes an entry that was handed out.
-func (g *Group[T]) message(e *entry) (*Message[T], error) {
-	g.q.mu.Lock()
+func (g *Group[T]) message(h handed) (*Message[T], error) {
+	e := h.e
 	m := &Message[T]{
 		ID: e.id, Key: e.env.key, Headers: e.env.headers, Priority: int(e.env.priority), Time: time.Unix(0, e.time),
-		Attempt: int(e.attempts), Delivery: e.delivery, d: &delivery{g: g.group, e: e, number: e.delivery},
+		Attempt: int(h.attempts), Delivery: h.delivery, d: &delivery{g: g.group, handed: h},
 	}
-	g.q.mu.Unlock()
 	var err error
 	if m.Value, err = g.codec.Decode(e.env.payload); err != nil {
 		err = fmt.Errorf("queue: message %v does not decode: %w", e.id, err)
@@ -76,13 +75,13 @@ func (g *Group[T]) message(e *entry) (*Message[T], error) {
 // it waits.
 func (g *Group[T]) Receive(ctx context.Context, most int) ([]*Message[T], error) {
 	for {
-		entries, err := g.receive(ctx, most)
+		got, err := g.receive(ctx, most)
 		if err != nil {
 			return nil, err
 		}
-		out := make([]*Message[T], 0, len(entries))
-		for _, e := range entries {
-			m, err := g.message(e)
+		out := make([]*Message[T], 0, len(got))
+		for _, h := range got {
+			m, err := g.message(h)
 			if err != nil {
 				// If this fails, too, the lease ends, and it is tried again.
 				_ = m.d.give(context.WithoutCancel(ctx), 0, true, err)

@@ -121,7 +121,7 @@ func (g *group) step(ctx context.Context) (more bool, err error) {
 
 // expire ends the leases whose time is over, and wakes what has waited.
 func (g *group) expire(now time.Time) {
-	var out []*entry
+	var out []handed
 	g.q.mu.Lock()
 	for e := g.leases.first(); e != nil && !e.at.After(now); e = g.leases.first() {
 		g.leases.remove(e)
@@ -131,11 +131,11 @@ func (g *group) expire(now time.Time) {
 		g.flight--
 		e.noted, e.reason, e.at = false, "the lease ended", now
 		g.put(e, now)
-		out = append(out, e)
+		out = append(out, handed{e, e.delivery, e.attempts})
 	}
 	g.window.wake(now)
 	g.q.mu.Unlock()
-	for _, e := range out {
-		g.event(EventExpired, e, nil)
+	for _, h := range out {
+		g.event(EventExpired, h, nil)
 	}
 }

@@ -1,8 +1,11 @@
 package queue
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/forebaydb/forebay"
@@ -65,4 +68,39 @@ func (q *core) apply(ctx context.Context, level forebay.Level, b *forebay.Batch,
 	}
 	then(err)
 	return err
+}
+
+// fence notes that this handle is the one in use. What handles before it have ordered is
+// visible then, and no transaction of theirs is committed any more.
+func (q *core) fence() error {
+	n := uint64(0)
+	switch value, err := q.ks.Get([]byte{kindHandle}); {
+	case err == nil:
+		c := cutter{b: value}
+		if n = c.uint64(); c.bad {
+			return fmt.Errorf("%w: a handle: %x", ErrDamaged, value[:min(len(value), 64)])
+		}
+	case !errors.Is(err, forebay.ErrNotFound):
+		return err
+	}
+	q.handle = binary.BigEndian.AppendUint64(nil, n+1)
+	b := q.db.NewBatch()
+	if err := b.In(q.ks).Put([]byte{kindHandle}, q.handle); err != nil {
+		return err
+	}
+	return q.db.Apply(b, forebay.Durable)
+}
+
+// space returns the queue's keyspace inside of a transaction, which is in vain when
+// another handle is in use by the time it is committed.
+func (q *core) space(tx *forebay.Tx) (forebay.Space, error) {
+	ks, err := tx.Keyspace(topicPrefix + q.name)
+	if err != nil {
+		return ks, err
+	}
+	value, err := ks.Get([]byte{kindHandle})
+	if err == nil && !bytes.Equal(value, q.handle) {
+		err = ErrClosed
+	}
+	return ks, err
 }

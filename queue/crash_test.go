@@ -133,7 +133,7 @@ func (l *ledger) work(ctx context.Context, db *forebay.DB, q *queue.Queue[[]byte
 					return
 				}
 				l.note(l.enqueued, name)
-				for s, err := g.Stats(ctx); !l.faulty && ctx.Err() == nil && err == nil && s.Pending > 40; s, err = g.Stats(ctx) {
+				for s, err := g.Stats(ctx); !l.faulty && ctx.Err() == nil && err == nil && s.Pending > 200; s, err = g.Stats(ctx) {
 					time.Sleep(time.Millisecond)
 				}
 			}
@@ -154,7 +154,7 @@ func (l *ledger) work(ctx context.Context, db *forebay.DB, q *queue.Queue[[]byte
 					case 0:
 						err = m.Nack(context.Background(), errors.New("no"))
 					case 1:
-						err = m.NackAfter(context.Background(), time.Duration(r.IntN(3))*8*time.Second, errors.New("later"))
+						err = m.NackAfter(context.Background(), []time.Duration{0, time.Millisecond, 10 * time.Second}[r.IntN(20)/9], errors.New("later"))
 					case 2:
 						err = m.Kill(context.Background(), errors.New("dead"))
 					case 3: // it is forgotten
@@ -339,8 +339,8 @@ func (l *ledger) cut(mem *vfs.Mem, r *rand.Rand) (out []cut) {
 func TestCrash(t *testing.T) {
 	seeds := *flagSeeds
 	if seeds == 0 {
-		if seeds = 6; testing.Short() {
-			seeds = 2
+		if seeds = 4; testing.Short() {
+			seeds = 1
 		}
 	}
 	for seed := *flagSeed; seed < *flagSeed+uint64(seeds); seed++ {

@@ -103,7 +103,7 @@ func (g *group) exhume(ctx context.Context, ids []ID, each func(ks forebay.Space
 	var n, bytes int64
 	return g.q.update(ctx, g.o.Level, func(tx *forebay.Tx) error {
 		n, bytes = 0, 0
-		ks, err := tx.Keyspace(topicPrefix + g.q.name)
+		ks, err := g.q.space(tx)
 		if err != nil {
 			return err
 		}

@@ -115,7 +115,7 @@ func (q *core) forgetDedupes(ctx context.Context) error {
 		var gone int64
 		err := q.update(ctx, forebay.Written, func(tx *forebay.Tx) error {
 			gone = 0
-			ks, err := tx.Keyspace(topicPrefix + q.name)
+			ks, err := q.space(tx)
 			if err != nil {
 				return err
 			}

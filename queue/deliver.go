@@ -132,7 +132,7 @@ func (g *group) note(ctx context.Context, entries []*entry) error {
 		err = g.q.apply(ctx, forebay.Written, b, func(error) {})
 	} else {
 		err = g.q.db.UpdateLevel(ctx, forebay.Written, func(tx *forebay.Tx) error {
-			ks, err := tx.Keyspace(topicPrefix + g.q.name)
+			ks, err := g.q.space(tx)
 			if err != nil {
 				return err
 			}
@@ -252,7 +252,7 @@ func (g *group) unload(e *entry, now time.Time) bool {
 func (g *group) bury(ctx context.Context, e *entry, reason string) error {
 	gone := false
 	return g.q.update(ctx, g.o.Level, func(tx *forebay.Tx) error {
-		ks, err := tx.Keyspace(topicPrefix + g.q.name)
+		ks, err := g.q.space(tx)
 		if err != nil {
 			return err
 		}

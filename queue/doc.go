@@ -29,6 +29,7 @@
 // Group stands for its length, one byte, and its name; id is the lane, one byte, and the
 // offset, eight; numbers in keys are big endian:
 //
+//	i                how often the queue was opened: a transaction of an earlier handle conflicts
 //	g name           the group: where it began in each lane
 //	s group id       a message at or above the mark: deliveries, attempts, or that it is settled
 //	p group id       a parked message: the same, and its place in w

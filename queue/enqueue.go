@@ -219,7 +219,7 @@ func idsOf(items []outgoing, appended func(*forebay.Sequence) (uint64, int)) []I
 // putTx enqueues items in a transaction, all or, with an error, none; then is told of the
 // attempt if it is committed.
 func (q *core) putTx(tx *forebay.Tx, items []outgoing, then func(forebay.Outcome)) error {
-	ks, err := tx.Keyspace(topicPrefix + q.name)
+	ks, err := q.space(tx)
 	if err != nil {
 		return err
 	}

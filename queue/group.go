@@ -151,10 +151,9 @@ type group struct {
 	// Of what was parked and is in the window: how many, and their bytes.
 	unparked      int
 	unparkedBytes int64
-	// parkNext is when the first that is parked and not in the window is due; 0: none
-	// is. left: there was no room for all that are due.
+	// parkNext is when the first that is parked and not in the window is due, or was, if
+	// there was no room for it; 0: none is.
 	parkNext int64
-	left     bool
 	// unloaded are those that left the window since the scheduler began to look for
 	// what is due: what he sees may be older.
 	unloaded map[ID]bool

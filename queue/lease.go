@@ -114,7 +114,7 @@ func (d *delivery) ackTx(tx *forebay.Tx) error {
 	case dropped:
 		return d.stale()
 	}
-	ks, err := tx.Keyspace(topicPrefix + g.q.name)
+	ks, err := g.q.space(tx)
 	if err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (d *delivery) give(ctx context.Context, wait time.Duration, dead bool, caus
 	}
 	gone := false // settled
 	return g.q.update(ctx, level, func(tx *forebay.Tx) error {
-		ks, err := tx.Keyspace(topicPrefix + g.q.name)
+		ks, err := g.q.space(tx)
 		if err != nil {
 			return err
 		}

@@ -71,7 +71,6 @@ func (q *core) release(s size, committed bool) {
 		return
 	}
 	q.in += s.n
-	q.count()
 	if len(q.groups) == 0 {
 		q.none.bytes += s.bytes
 	}
@@ -79,21 +78,6 @@ func (q *core) release(s size, committed bool) {
 		g.bytes += s.bytes
 		g.poke()
 	}
-}
-
-// count counts what is in the lanes, while nobody enqueues, with what a transaction that
-// was begun with an earlier handle has committed. mu is held.
-func (q *core) count() {
-	if q.pend.n > 0 {
-		return
-	}
-	n := int64(0)
-	for _, l := range q.lanes {
-		if l != nil {
-			n += int64(l.seq.Next())
-		}
-	}
-	q.in = max(q.in, n)
 }
 
 // rateSlots is over how many seconds a rate is measured.

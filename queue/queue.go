@@ -78,6 +78,8 @@ type core struct {
 	name  string
 	o     Options
 	ks    *forebay.Keyspace
+	// handle is the value of the key that says which handle is in use.
+	handle []byte
 	lanes [laneLater + 1]*lane // nil: there is none
 
 	ctx  context.Context
@@ -170,9 +172,7 @@ func (q *core) start() (err error) {
 	if q.ks, err = q.db.Keyspace(topicPrefix + q.name); err != nil {
 		return err
 	}
-	// A handle that was closed may have left commits under way: what is looked at now is
-	// behind them.
-	if err := q.db.Sync(context.Background()); err != nil {
+	if err := q.fence(); err != nil {
 		return err
 	}
 	if err := q.openLanes(); err != nil {
@@ -341,7 +341,8 @@ func (q *core) end() {
 // Close ends deliveries, ends the contexts of all Run, waits until their handlers have
 // returned, and for the commits under way, and notes how far the groups have come. What
 // is still in flight with others is delivered again after the next Open; to acknowledge
-// it is ErrClosed, but for an AckTx under way, which counts. It must not be called by a
+// it is ErrClosed, but for an AckTx under way, which counts if it is committed before that
+// Open. It must not be called by a
 // handler. A second call does nothing.
 func (q *core) Close() error {
 	q.mu.Lock()

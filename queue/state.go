@@ -7,6 +7,7 @@ import (
 
 // Kinds of keys: wire format; see doc.go.
 const (
+	kindHandle  = 'i'
 	kindGroup   = 'g'
 	kindState   = 's'
 	kindParked  = 'p'

@@ -47,7 +47,6 @@ func (g *group) Stats(ctx context.Context) (Stats, error) {
 	var from [laneLater + 1]uint64
 	oldest := int64(0)
 	q.mu.Lock()
-	q.count()
 	s := Stats{Dead: g.dead, InFlight: g.flight, Bytes: g.bytes, Loaded: len(g.entries)}
 	var starts int64
 	for _, at := range g.starts {

@@ -100,7 +100,7 @@ func (l *ledger) work(ctx context.Context, db *forebay.DB, q *queue.Queue[[]byte
 		if err == nil || errors.Is(err, queue.ErrStaleLease) || errors.Is(err, forebay.ErrNotFound) {
 			return false
 		}
-		if failed := errors.Is(err, forebay.ErrUnknown) || errors.Is(err, forebay.ErrPoisoned); ctx.Err() == nil && !(failed && l.faulty) {
+		if failed := errors.Is(err, forebay.ErrUnknown) || errors.Is(err, forebay.ErrPoisoned) || errors.Is(err, syscall.EIO); ctx.Err() == nil && !(failed && l.faulty) {
 			errs[i] = err
 		}
 		return true

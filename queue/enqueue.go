@@ -122,10 +122,18 @@ func (q *Queue[T]) EnqueueBatch(ctx context.Context, items []Item[T]) ([]ID, err
 		return nil, nil
 	}
 	out := make([]outgoing, len(items))
+	var room []byte // behind what is used of a chunk of memory
 	for i := range items {
+		if cap(room) < 1024 {
+			room = make([]byte, 0, 64<<10)
+		}
 		var err error
-		if out[i], err = q.prepare(ctx, nil, items[i].Value, &items[i].Meta); err != nil {
+		if out[i], err = q.prepare(ctx, room, items[i].Value, &items[i].Meta); err != nil {
 			return nil, fmt.Errorf("item %d: %w", i, err)
+		}
+		if n := len(out[i].body); n <= cap(room) { // else it has memory of its own
+			out[i].body = out[i].body[:n:n]
+			room = room[n:n]
 		}
 	}
 	return q.put(ctx, out)

@@ -74,13 +74,13 @@ type lane struct {
 
 // core is a queue without the type of its values.
 type core struct {
-	db    *forebay.DB
-	name  string
-	o     Options
-	ks    *forebay.Keyspace
+	db   *forebay.DB
+	name string
+	o    Options
+	ks   *forebay.Keyspace
 	// handle is the value of the key that says which handle is in use.
 	handle []byte
-	lanes [laneLater + 1]*lane // nil: there is none
+	lanes  [laneLater + 1]*lane // nil: there is none
 
 	ctx  context.Context
 	stop context.CancelFunc

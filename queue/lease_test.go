@@ -1,0 +1,197 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/forebaydb/forebay"
+	"github.com/forebaydb/forebay/queue"
+	"github.com/forebaydb/forebay/vfs"
+)
+
+// TestLeases: who is late finds that somebody else has the message.
+func TestLeases(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		db := openDB(t, vfs.NewMem())
+		q := openQueue(t, db, nil)
+		g := group(t, q, "g", &queue.GroupOptions{Lease: 10 * time.Second})
+		enqueue(t, q, "m", nil)
+		first := one(t, g)
+		time.Sleep(9 * time.Second)
+		require.NoError(t, first.Extend(10*time.Second))
+		time.Sleep(9 * time.Second)
+		none(t, g)
+		time.Sleep(time.Second)
+		second := one(t, g)
+		require.Equal(t, 2, second.Attempt)
+		require.ErrorIs(t, first.Ack(ctx), queue.ErrStaleLease)
+		require.ErrorIs(t, first.Nack(ctx, nil), queue.ErrStaleLease)
+		require.ErrorIs(t, first.Kill(ctx, nil), queue.ErrStaleLease)
+		require.ErrorIs(t, db.Update(first.AckTx), queue.ErrStaleLease)
+		require.NoError(t, g.Ack(ctx, second))
+		require.ErrorIs(t, g.Ack(ctx, first, second), queue.ErrStaleLease)
+		// A lease that has ended, of a message that nobody else has: its effect is the
+		// only one.
+		enqueue(t, q, "n", nil)
+		late := one(t, g)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.NoError(t, db.Update(func(tx *forebay.Tx) error {
+			return errors.Join(late.AckTx(tx), tx.Put([]byte("n"), nil))
+		}))
+		none(t, g)
+		require.Equal(t, int64(2), stats(t, g).Done)
+	})
+}
+
+// TestAckTxAgainstRedelivery: an AckTx whose lease ends under way, and the redelivery: one
+// of the two counts.
+func TestAckTxAgainstRedelivery(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		db := openDB(t, vfs.NewMem())
+		q := openQueue(t, db, nil)
+		g := group(t, q, "g", &queue.GroupOptions{Lease: time.Second})
+		enqueue(t, q, "m", nil)
+		first := one(t, g)
+		var second *queue.Message[[]byte]
+		calls := 0
+		err := db.Update(func(tx *forebay.Tx) error {
+			calls++
+			if err := first.AckTx(tx); err != nil {
+				return err
+			}
+			if second == nil {
+				time.Sleep(2 * time.Second)
+				second = one(t, g)
+			}
+			return tx.Put([]byte("effect"), []byte("first"))
+		})
+		require.ErrorIs(t, err, queue.ErrStaleLease)
+		require.Equal(t, 2, calls)
+		require.NoError(t, db.Update(func(tx *forebay.Tx) error {
+			return errors.Join(second.AckTx(tx), tx.Put([]byte("effect"), []byte("second")))
+		}))
+		v, err := db.Get([]byte("effect"))
+		require.NoError(t, err)
+		require.Equal(t, "second", string(v))
+		require.ErrorIs(t, db.Update(second.AckTx), queue.ErrStaleLease)
+		require.Equal(t, int64(1), stats(t, g).Done)
+		// A failed transaction leaves the message with its receiver; a Nack behind an
+		// AckTx changes nothing.
+		enqueue(t, q, "n", nil)
+		m := one(t, g)
+		require.ErrorIs(t, db.Update(func(tx *forebay.Tx) error {
+			return errors.Join(m.AckTx(tx), context.Canceled)
+		}), context.Canceled)
+		require.Equal(t, int64(1), stats(t, g).InFlight)
+		require.NoError(t, db.Update(m.AckTx))
+		require.ErrorIs(t, m.Nack(ctx, nil), queue.ErrStaleLease)
+		none(t, g)
+	})
+}
+
+// TestCloseWhileHandlersRun: what they have done counts.
+func TestCloseWhileHandlersRun(t *testing.T) {
+	db := openDB(t, vfs.NewMem())
+	q := openQueue(t, db, nil)
+	g := group(t, q, "g", nil)
+	for range 100 {
+		enqueue(t, q, "m", nil)
+	}
+	started := make(chan struct{}, 100)
+	var done atomic.Int64
+	ended := make(chan error)
+	go func() {
+		ended <- g.Run(ctx, 8, func(ctx context.Context, m *queue.Message[[]byte]) error {
+			started <- struct{}{}
+			<-ctx.Done()
+			done.Add(1)
+			return nil
+		})
+	}()
+	manual := one(t, g)
+	for range 8 {
+		<-started
+	}
+	require.NoError(t, q.Close())
+	require.ErrorIs(t, <-ended, queue.ErrClosed)
+	require.ErrorIs(t, manual.Ack(ctx), queue.ErrClosed)
+	require.ErrorIs(t, db.Update(manual.AckTx), queue.ErrClosed)
+	q = openQueue(t, db, nil)
+	g = group(t, q, "g", nil)
+	s := stats(t, g)
+	require.Equal(t, done.Load(), s.Done)
+	require.Equal(t, 100-done.Load(), s.Pending)
+	require.Zero(t, s.InFlight)
+	require.Equal(t, 2, one(t, g).Attempt)
+}
+
+// TestCancelledReceivers: what is handed out to who has given up counts as no attempt, and
+// nothing of it is lost.
+func TestCancelledReceivers(t *testing.T) {
+	db := openDB(t, vfs.NewMem())
+	q := openQueue(t, db, nil)
+	g := group(t, q, "g", &queue.GroupOptions{MaxDeliveries: 1})
+	const n = 50
+	var work sync.WaitGroup
+	for i := range 8 { // they give up at all moments
+		work.Go(func() {
+			for j := range 100 {
+				c, cancel := context.WithTimeout(ctx, time.Duration(i*j)*time.Microsecond)
+				ms, err := g.Receive(c, 3)
+				cancel()
+				if err == nil && g.Ack(ctx, ms...) != nil {
+					t.Error("what was handed out is stale")
+				}
+			}
+		})
+	}
+	for range n {
+		enqueue(t, q, "m", nil)
+	}
+	work.Wait()
+	for s := stats(t, g); s.Pending > 0; s = stats(t, g) {
+		require.NoError(t, one(t, g).Ack(ctx)) // none is dead: nobody had them
+	}
+	require.Empty(t, letters(t, g))
+}
+
+// TestTransactionOutlivesHandle: what a handle that is closed by now still has under way is
+// not committed behind the next one's beginning.
+func TestTransactionOutlivesHandle(t *testing.T) {
+	db := openDB(t, vfs.NewMem())
+	q := openQueue(t, db, nil)
+	g := group(t, q, "g", nil)
+	enqueue(t, q, "first", nil)
+	for _, do := range []func(*queue.Queue[[]byte], *forebay.Tx, *queue.Message[[]byte]) error{
+		func(q *queue.Queue[[]byte], tx *forebay.Tx, _ *queue.Message[[]byte]) error {
+			return q.EnqueueTx(ctx, tx, []byte("second"), nil)
+		},
+		func(_ *queue.Queue[[]byte], tx *forebay.Tx, m *queue.Message[[]byte]) error { return m.AckTx(tx) },
+	} {
+		m, old, calls := one(t, g), q, 0
+		require.ErrorIs(t, db.Update(func(tx *forebay.Tx) error {
+			if err := do(old, tx, m); err != nil {
+				return err
+			}
+			if calls++; calls == 1 {
+				require.NoError(t, q.Close())
+				q = openQueue(t, db, nil)
+				g = group(t, q, "g", nil)
+			}
+			return nil
+		}), queue.ErrClosed)
+		require.Equal(t, 1, calls)
+		s := stats(t, g)
+		require.Equal(t, int64(1), s.Pending)
+		require.Equal(t, int64(1), s.Enqueued)
+	}
+	require.Equal(t, 3, one(t, g).Attempt)
+}

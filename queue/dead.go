@@ -178,5 +178,6 @@ func (g *group) all(ctx context.Context, do func(context.Context, ...ID) error) 
 			}
 		}
 	}
-	return n, flush()
+	err = flush()
+	return n, err
 }

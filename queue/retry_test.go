@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -339,4 +340,53 @@ func TestKeyOrder(t *testing.T) {
 	}
 	require.Equal(t, keys*each, total)
 	require.Zero(t, stats(t, group(t, q, "g", nil)).Pending)
+}
+
+// TestRedriveAgainstPurge: many that redrive, purge and kill at once: each dead letter goes
+// one way.
+func TestRedriveAgainstPurge(t *testing.T) {
+	db := openDB(t, vfs.NewMem())
+	q := openQueue(t, db, nil)
+	g := group(t, q, "g", nil)
+	const n = 100
+	for range n {
+		enqueue(t, q, "m", nil)
+	}
+	for left := n; left > 0; {
+		ms, err := g.Receive(ctx, left)
+		require.NoError(t, err)
+		for _, m := range ms {
+			require.NoError(t, m.Kill(ctx, queue.ErrPermanent))
+		}
+		left -= len(ms)
+	}
+	var redriven, purged atomic.Int64
+	var work sync.WaitGroup
+	for i := range 6 {
+		work.Go(func() {
+			do, sum := g.RedriveAll, &redriven
+			if i%2 == 0 {
+				do, sum = g.PurgeAll, &purged
+			}
+			done, err := do(ctx)
+			if err != nil {
+				t.Error(err)
+			}
+			sum.Add(int64(done))
+		})
+	}
+	work.Wait()
+	require.Equal(t, int64(n), redriven.Load()+purged.Load())
+	for range 2 {
+		s := stats(t, g)
+		require.Equal(t, redriven.Load(), s.Pending)
+		require.Equal(t, purged.Load(), s.Done)
+		require.NoError(t, q.Close())
+		q = openQueue(t, db, nil)
+		g = group(t, q, "g", nil)
+	}
+	for range redriven.Load() {
+		require.NoError(t, one(t, g).Ack(ctx))
+	}
+	require.Zero(t, stats(t, g).Pending)
 }

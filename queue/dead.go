@@ -28,7 +28,28 @@ type DeadLetter struct {
 
 // DeadLetters iterates over the dead letters, lane by lane in the order of their
 // offsets, as they are when it begins. An error ends it and comes as the last pair.
-func (g *group) DeadLetters() iter.Seq2[DeadLetter, error] {
+func (g *Group[T]) DeadLetters() iter.Seq2[DeadLetter, error] { return g.group.deadLetters() }
+
+// Redrive has dead letters delivered again, as if they had not been attempted, in one
+// commit for all: to this group alone, now, and behind others of their key. An id that
+// is no dead letter is forebay.ErrNotFound, and nothing is done. Options' bounds do not
+// hold for it.
+func (g *Group[T]) Redrive(ctx context.Context, ids ...ID) error { return g.group.redrive(ctx, ids...) }
+
+// Purge forgets dead letters, in one commit for all. An id that is no dead letter is
+// forebay.ErrNotFound, and nothing is done.
+func (g *Group[T]) Purge(ctx context.Context, ids ...ID) error { return g.group.purge(ctx, ids...) }
+
+// RedriveAll redrives all dead letters that there are when it begins, some in each
+// commit, and returns how many.
+func (g *Group[T]) RedriveAll(ctx context.Context) (int, error) { return g.group.redriveAll(ctx) }
+
+// PurgeAll forgets all dead letters that there are when it begins, some in each commit,
+// and returns how many.
+func (g *Group[T]) PurgeAll(ctx context.Context) (int, error) { return g.group.purgeAll(ctx) }
+
+// deadLetters is Group.DeadLetters.
+func (g *group) deadLetters() iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
 		for en, err := range g.q.ks.Prefix(g.prefix(kindDead)) {
 			if err != nil {
@@ -62,11 +83,8 @@ func letter(id ID, d deadRecord) DeadLetter {
 	}
 }
 
-// Redrive has dead letters delivered again, as if they had not been attempted, in one
-// commit for all: to this group alone, now, and behind others of their key. An id that
-// is no dead letter is forebay.ErrNotFound, and nothing is done. Options' bounds do not
-// hold for it.
-func (g *group) Redrive(ctx context.Context, ids ...ID) error {
+// redrive is Group.Redrive.
+func (g *group) redrive(ctx context.Context, ids ...ID) error {
 	return g.exhume(ctx, ids, func(ks forebay.Space, id ID, d deadRecord, now int64) error {
 		e := newEntry(id, d.body, d.time)
 		s := state{delivery: d.delivery, due: now, index: now, time: e.time, size: e.size}
@@ -83,9 +101,8 @@ func (g *group) Redrive(ctx context.Context, ids ...ID) error {
 	})
 }
 
-// Purge forgets dead letters, in one commit for all. An id that is no dead letter is
-// forebay.ErrNotFound, and nothing is done.
-func (g *group) Purge(ctx context.Context, ids ...ID) error {
+// purge is Group.Purge.
+func (g *group) purge(ctx context.Context, ids ...ID) error {
 	return g.exhume(ctx, ids, func(forebay.Space, ID, deadRecord, int64) error { return nil }, func(_, _, _ int64) {})
 }
 
@@ -134,13 +151,11 @@ func (g *group) exhume(ctx context.Context, ids []ID, each func(ks forebay.Space
 	})
 }
 
-// RedriveAll redrives all dead letters that there are when it begins, some in each
-// commit, and returns how many.
-func (g *group) RedriveAll(ctx context.Context) (int, error) { return g.all(ctx, g.Redrive) }
+// redriveAll is Group.RedriveAll.
+func (g *group) redriveAll(ctx context.Context) (int, error) { return g.all(ctx, g.redrive) }
 
-// PurgeAll forgets all dead letters that there are when it begins, some in each commit,
-// and returns how many.
-func (g *group) PurgeAll(ctx context.Context) (int, error) { return g.all(ctx, g.Purge) }
+// purgeAll is Group.PurgeAll.
+func (g *group) purgeAll(ctx context.Context) (int, error) { return g.all(ctx, g.purge) }
 
 func (g *group) all(ctx context.Context, do func(context.Context, ...ID) error) (n int, err error) {
 	var ids []ID

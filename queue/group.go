@@ -349,8 +349,8 @@ func (q *core) make(name string, latest bool) (*group, error) {
 	return g, nil
 }
 
-// Groups returns the names of all groups, in no order.
-func (q *core) Groups() []string {
+// groupNames is Queue.Groups.
+func (q *core) groupNames() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	out := make([]string, 0, len(q.groups))
@@ -360,10 +360,8 @@ func (q *core) Groups() []string {
 	return out
 }
 
-// DropGroup ends a group's deliveries and forgets it with its dead letters, by a durable
-// commit. What is in flight cannot be acknowledged any more: ErrStaleLease. It is no error
-// if there is none. After another error the group delivers nothing until the next Open.
-func (q *core) DropGroup(name string) error {
+// dropGroup is Queue.DropGroup.
+func (q *core) dropGroup(name string) error {
 	if err := q.begin(false); err != nil {
 		return err
 	}

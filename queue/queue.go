@@ -138,6 +138,17 @@ func Open[T any](db *forebay.DB, name string, codec Codec[T], o *Options) (*Queu
 	return &Queue[T]{c, codec}, nil
 }
 
+// Name returns the queue's name.
+func (q *Queue[T]) Name() string { return q.core.name }
+
+// Close ends deliveries, ends the contexts of all Run, waits until their handlers have
+// returned, and for the commits under way, and notes how far the groups have come. What
+// is still in flight with others is delivered again after the next Open; to acknowledge
+// it is ErrClosed, but for an AckTx under way, which counts if it is committed before that
+// Open. It must not be called by a
+// handler. A second call does nothing.
+func (q *Queue[T]) Close() error { return q.core.close() }
+
 func open(db *forebay.DB, name string, o *Options) (*core, error) {
 	if name == "" || len(name) > 100 || strings.Contains(name, "/") {
 		return nil, fmt.Errorf("queue: the name of a queue has 1 to 100 bytes and no slash: %q", name)
@@ -311,9 +322,6 @@ func (q *core) bytesFrom(from [laneLater + 1]uint64) (sum int64, err error) {
 	return sum, nil
 }
 
-// Name returns the queue's name.
-func (q *core) Name() string { return q.name }
-
 // now returns the time.
 func (q *core) now() time.Time { return q.o.Now() }
 
@@ -338,13 +346,8 @@ func (q *core) end() {
 	}
 }
 
-// Close ends deliveries, ends the contexts of all Run, waits until their handlers have
-// returned, and for the commits under way, and notes how far the groups have come. What
-// is still in flight with others is delivered again after the next Open; to acknowledge
-// it is ErrClosed, but for an AckTx under way, which counts if it is committed before that
-// Open. It must not be called by a
-// handler. A second call does nothing.
-func (q *core) Close() error {
+// close is Queue.Close.
+func (q *core) close() error {
 	q.mu.Lock()
 	if q.closing {
 		q.mu.Unlock()

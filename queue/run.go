@@ -29,8 +29,16 @@ func (q *Queue[T]) Group(name string, o *GroupOptions) (*Group[T], error) {
 	return &Group[T]{g, q.codec}, nil
 }
 
+// Groups returns the names of all groups, in no order.
+func (q *Queue[T]) Groups() []string { return q.core.groupNames() }
+
+// DropGroup ends a group's deliveries and forgets it with its dead letters, by a durable
+// commit. What is in flight cannot be acknowledged any more: ErrStaleLease. It is no error
+// if there is none. After another error the group delivers nothing until the next Open.
+func (q *Queue[T]) DropGroup(name string) error { return q.core.dropGroup(name) }
+
 // Name returns the group's name.
-func (g *group) Name() string { return g.name }
+func (g *Group[T]) Name() string { return g.group.name }
 
 // Message is a message that was delivered. Whoever has it settles it: Ack or AckTx when
 // it is done, Nack or Kill when it is not. Each of them ends the lease. Its methods may

@@ -37,7 +37,10 @@ type Stats struct {
 
 // Stats returns the figures of the group. It costs the same whatever is pending: it reads
 // one message of each lane at most.
-func (g *group) Stats(ctx context.Context) (Stats, error) {
+func (g *Group[T]) Stats(ctx context.Context) (Stats, error) { return g.group.stats(ctx) }
+
+// stats is Group.Stats.
+func (g *group) stats(ctx context.Context) (Stats, error) {
 	q := g.q
 	if err := q.begin(false); err != nil {
 		return Stats{}, err

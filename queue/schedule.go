@@ -73,7 +73,7 @@ func (g *group) rest() time.Duration {
 	g.q.mu.Lock()
 	defer g.q.mu.Unlock()
 	d := time.Hour
-	sooner := func(at time.Time) { d = min(d, max(at.Sub(now), time.Millisecond), longestWait) }
+	sooner := func(at time.Time) { d = min(d, max(at.Sub(now), 0), longestWait) }
 	if e := g.leases.first(); e != nil {
 		sooner(e.at)
 	}

@@ -42,6 +42,7 @@ var rooms = []room{
 	{dir: "fuzz/real", imports: []string{".", "vfs"}, outside: []string{"golang.org/x/sys"}, system: true},
 	{dir: "fuzz", imports: []string{".", "vfs"}, outside: []string{modXXHash}, adapter: "forebay"},
 	{dir: "queue", imports: []string{".", "topic"}},
+	{dir: "idem", imports: []string{"."}},
 	{dir: "topic", imports: []string{"."}},
 	{dir: ".", imports: []string{"checkpoint", "commit", "compaction", "internal/base", "internal/batch", "internal/keyspace", "internal/merge", "internal/rangedel", "manifest", "memtable", "recovery", "segment", "vfs", "wal"}},
 	{dir: "check", imports: []string{"compaction", "internal/base", "internal/batch", "internal/editlog", "internal/keyspace", "internal/merge", "internal/rangedel", "manifest", "memtable", "segment", "vfs", "wal", "wal/frame"}},

@@ -13,6 +13,7 @@ import (
 	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/crash"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/demo"
+	"github.com/forebaydb/forebay/cmd/forebay/internal/pipeline"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/shell"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/store"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/transfer"
@@ -46,6 +47,7 @@ Exit codes: 0 fine; 1 not found, damaged or failed; 2 wrong usage.`,
 	}
 	root.SetVersionTemplate("forebay {{.Version}}\n")
 	root.AddCommand(demo.Commands()...)
+	root.AddCommand(pipeline.Commands()...)
 	root.AddCommand(store.Commands()...)
 	root.AddCommand(transfer.Commands()...)
 	root.AddCommand(shell.Commands()...)

@@ -44,6 +44,8 @@ var rooms = []room{
 	{dir: "queue", imports: []string{".", "topic"}},
 	{dir: "idem", imports: []string{"."}},
 	{dir: "topic", imports: []string{"."}},
+	{dir: "sink/sinktest", imports: []string{"sink"}, outside: []string{modTestify}},
+	{dir: "sink"},
 	{dir: ".", imports: []string{"checkpoint", "commit", "compaction", "internal/base", "internal/batch", "internal/keyspace", "internal/merge", "internal/rangedel", "manifest", "memtable", "recovery", "segment", "vfs", "wal"}},
 	{dir: "check", imports: []string{"compaction", "internal/base", "internal/batch", "internal/editlog", "internal/keyspace", "internal/merge", "internal/rangedel", "manifest", "memtable", "segment", "vfs", "wal", "wal/frame"}},
 	{dir: "commit", imports: []string{"internal/base", "internal/batch", "wal"}},

@@ -43,6 +43,7 @@ var rooms = []room{
 	{dir: "fuzz", imports: []string{".", "vfs"}, outside: []string{modXXHash}, adapter: "forebay"},
 	{dir: "queue", imports: []string{".", "topic"}},
 	{dir: "idem", imports: []string{"."}},
+	{dir: "buffer", imports: []string{".", "sink", "topic"}},
 	{dir: "topic", imports: []string{"."}},
 	{dir: "sink/sinktest", imports: []string{"sink"}, outside: []string{modTestify}},
 	{dir: "sink"},

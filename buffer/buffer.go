@@ -415,7 +415,7 @@ func (b *Buffer) Topic() *topic.Topic { return b.tp }
 // Otherwise: ErrClosed, and what ended the buffer.
 func (b *Buffer) Flush(ctx context.Context) error {
 	target := b.seq.Next()
-	for {
+	for synced := false; ; {
 		b.mu.Lock()
 		b.flushTo = max(b.flushTo, target)
 		low, moved, err := b.low, b.moved, b.err
@@ -428,6 +428,12 @@ func (b *Buffer) Flush(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+		if !synced { // what is acknowledged below Durable is not read before it is
+			if err := b.db.Sync(ctx); err != nil {
+				return err
+			}
+			synced = true
 		}
 		signal(b.wake)
 		select {

@@ -47,6 +47,11 @@ func (w *world) open() {
 	var err error
 	w.b, err = buffer.Open(w.db, "b", w.sink, &w.o)
 	require.NoError(w.t, err)
+	b, db := w.b, w.db
+	w.t.Cleanup(func() { // also of a test that failed
+		b.Close()
+		db.Close()
+	})
 }
 
 func (w *world) close() {

@@ -104,6 +104,11 @@ func (b *Buffer) do(j *job) error {
 func (b *Buffer) note(j *job, next plan, out outcome, id string) error {
 	died := time.Now()
 	last := false
+	gone := out.done
+	for _, r := range out.dead {
+		gone.rows++
+		gone.bytes += r.size
+	}
 	err := b.commit(func(tx *forebay.Tx, ks forebay.Space, c *counters) error {
 		for _, r := range out.dead {
 			l := DeadLetter{
@@ -124,6 +129,8 @@ func (b *Buffer) note(j *job, next plan, out outcome, id string) error {
 		}
 		return ks.Put(laneKey(j.cut.number, j.lane), next.encode(j.cut))
 	}, func() {
+		b.room.release(gone)
+		b.rate.add(died, gone.rows)
 		j.plan = next
 		if len(next.pieces) == 0 {
 			j.cut.left--
@@ -137,13 +144,6 @@ func (b *Buffer) note(j *job, next plan, out outcome, id string) error {
 	if err != nil {
 		return err
 	}
-	gone := out.done
-	for _, r := range out.dead {
-		gone.rows++
-		gone.bytes += r.size
-	}
-	b.room.release(gone)
-	b.rate.add(time.Now(), gone.rows)
 	if len(out.dead) > 0 {
 		b.o.Logger.Warn("buffer: rows became dead letters", "buffer", b.name, "batch", id, "rows", len(out.dead), "first", out.dead[0].Offset, "reason", out.why)
 	}

@@ -45,6 +45,8 @@ var rooms = []room{
 	{dir: "idem", imports: []string{"."}},
 	{dir: "buffer", imports: []string{".", "sink", "topic"}},
 	{dir: "topic", imports: []string{"."}},
+	{dir: "sink/filesink", imports: []string{"sink", "vfs"}},
+	{dir: "sink/httpsink", imports: []string{"sink"}},
 	{dir: "sink/sinktest", imports: []string{"sink"}, outside: []string{modTestify}},
 	{dir: "sink"},
 	{dir: ".", imports: []string{"checkpoint", "commit", "compaction", "internal/base", "internal/batch", "internal/keyspace", "internal/merge", "internal/rangedel", "manifest", "memtable", "recovery", "segment", "vfs", "wal"}},

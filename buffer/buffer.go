@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -295,31 +296,45 @@ func (b *Buffer) shorten(ks forebay.Space, c *cut, end uint64) error {
 	return err
 }
 
-// waiting returns how much is to be written. What of cuts is done already is taken off
-// when they are loaded.
-func (b *Buffer) waiting() (held, error) {
-	var used held
-	for a, err := range b.seq.Appends(b.low) {
-		if err != nil {
+// waiting returns how much is to be written: what is in cuts that are not finished, and
+// what is in none yet. A cut may be finished before one that came earlier. What of cuts
+// is done already is taken off when they are loaded.
+func (b *Buffer) waiting() (used held, err error) {
+	for _, c := range b.recovered {
+		if err := b.measure(c.first, c.end, &used); err != nil {
 			return used, err
 		}
-		if a.Offset >= b.low {
-			used.rows += int64(a.Items)
-			used.bytes += int64(a.Bytes) - 8
+	}
+	return used, b.measure(b.c.next, math.MaxUint64, &used)
+}
+
+// measure adds the rows from lo to before hi, and what they have in the log. It reads the
+// index alone, and of appends that are in there by a part the items.
+func (b *Buffer) measure(lo, hi uint64, sum *held) error {
+	for a, err := range b.seq.Appends(lo) {
+		if err != nil {
+			return err
+		}
+		if a.Offset >= hi {
+			break
+		}
+		if a.Offset >= lo && a.Offset+a.Items <= hi {
+			sum.rows += int64(a.Items)
+			sum.bytes += int64(a.Bytes) - 8 // the offset that each append has
 			continue
 		}
-		for it, err := range b.seq.Read(context.Background(), b.low) {
+		for it, err := range b.seq.Read(context.Background(), max(a.Offset, lo)) {
 			if err != nil {
-				return used, err
+				return err
 			}
-			if it.Offset >= a.Offset+a.Items {
+			if it.Offset >= min(a.Offset+a.Items, hi) {
 				break
 			}
-			used.rows++
-			used.bytes += sizeOf(len(it.Value))
+			sum.rows++
+			sum.bytes += sizeOf(len(it.Value))
 		}
 	}
-	return used, nil
+	return nil
 }
 
 // commit changes what is stored: edit is called in a transaction, with the counters to

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,6 +79,7 @@ func (w *world) add(from, n int) {
 
 func (w *world) flush() {
 	w.t.Helper()
+	synctest.Wait() // a flush of rows that are not read yet has two batches
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	require.NoError(w.t, w.b.Flush(ctx))
@@ -195,12 +198,12 @@ func TestAgeAtATrickle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Items: 1000, Age: 100 * time.Millisecond})
 		waits := make(chan time.Duration, 1000)
-		w.sink.Fault = func(_ int, b sink.Batch) (bool, error) {
+		w.sink.Fault(func(_ int, b sink.Batch) (bool, error) {
 			for _, r := range b.Rows {
 				waits <- time.Since(r.Time)
 			}
 			return true, nil
-		}
+		})
 		for i, pause := range []time.Duration{0, 30, 99, 100, 101, 1, 1, 50, 1000, 3, 97, 100, 99, 1, 250} {
 			time.Sleep(pause * time.Millisecond)
 			if i%2 == 0 {
@@ -215,6 +218,7 @@ func TestAgeAtATrickle(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, count(0, 15), values(w.sink.Rows()))
 		require.Less(t, len(w.sink.Batches()), 14, "those that wait go together")
+		w.sink.Fault(nil)
 		close(waits)
 		longest := time.Duration(0)
 		for d := range waits {
@@ -224,7 +228,6 @@ func TestAgeAtATrickle(t *testing.T) {
 		require.GreaterOrEqual(t, longest, 99*time.Millisecond)
 
 		// Rows of before an Open have waited already.
-		waits = make(chan time.Duration, 1000)
 		w.o.Age = time.Hour
 		w.reopen()
 		w.add(15, 1)
@@ -274,13 +277,14 @@ func TestFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{MaxRows: 10, MaxBytes: 4000, Items: 4})
 		away := errors.New("away")
-		stopped := true
-		w.sink.Fault = func(int, sink.Batch) (bool, error) {
-			if stopped {
+		var stopped atomic.Bool
+		stopped.Store(true)
+		w.sink.Fault(func(int, sink.Batch) (bool, error) {
+			if stopped.Load() {
 				return false, &sink.Later{After: time.Minute, Err: away}
 			}
 			return true, nil
-		}
+		})
 		w.add(0, 10)
 		synctest.Wait()
 		var full *buffer.FullError
@@ -298,7 +302,7 @@ func TestFull(t *testing.T) {
 		require.ErrorIs(t, w.b.Stats().LastError, away)
 		require.True(t, w.b.Stats().Away)
 		require.EqualValues(t, 10, s.Pending)
-		stopped = false
+		stopped.Store(false)
 		time.Sleep(time.Hour + time.Minute)
 		w.flush()
 		require.Equal(t, count(0, 10), values(w.sink.Rows()))
@@ -350,20 +354,23 @@ func TestBadArguments(t *testing.T) {
 func TestWaitsForTheNextOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Age: time.Hour, Items: 7})
-		w.sink.Fault = func(int, sink.Batch) (bool, error) { return false, errors.New("away") }
+		w.sink.Fault(func(int, sink.Batch) (bool, error) { return false, errors.New("away") })
 		w.add(0, 100)
 		synctest.Wait()
+		var mu sync.Mutex
 		ids := map[string]bool{}
 		for range 4 {
-			w.sink.Fault = func(_ int, b sink.Batch) (bool, error) {
+			w.sink.Fault(func(_ int, b sink.Batch) (bool, error) {
+				mu.Lock()
+				defer mu.Unlock()
 				ids[b.ID] = true
 				return false, errors.New("away")
-			}
+			})
 			w.reopen()
 			synctest.Wait()
 		}
 		require.Len(t, ids, 1, "the same batch, by the same id")
-		w.sink.Fault = nil
+		w.sink.Fault(nil)
 		w.reopen()
 		w.flush()
 		require.Equal(t, count(0, 100), values(w.sink.Rows()))
@@ -377,9 +384,9 @@ func TestWaitsForTheNextOpen(t *testing.T) {
 func TestCloseDoesNotHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Lanes: 4, Items: 1})
-		w.sink.Fault = func(int, sink.Batch) (bool, error) {
+		w.sink.Fault(func(int, sink.Batch) (bool, error) {
 			return false, &sink.Later{After: time.Hour, Err: errors.New("away")}
-		}
+		})
 		w.add(0, 20)
 		synctest.Wait()
 		flushed := make(chan error, 1)
@@ -410,7 +417,7 @@ func TestCloseDoesNotHang(t *testing.T) {
 		cancel()
 		w.close()
 
-		w.sink.Fault = nil
+		w.sink.Fault(nil)
 		w.open()
 		require.NoError(t, w.b.Shutdown(t.Context()))
 		require.Len(t, w.sink.Rows(), 20)
@@ -454,7 +461,7 @@ func TestFlush(t *testing.T) {
 		at := time.Now()
 		w.flush()
 		require.Zero(t, time.Since(at))
-		w.sink.Fault = func(int, sink.Batch) (bool, error) { return false, errors.New("away") }
+		w.sink.Fault(func(int, sink.Batch) (bool, error) { return false, errors.New("away") })
 		w.add(3, 1)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

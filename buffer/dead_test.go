@@ -19,12 +19,12 @@ import (
 func TestDeadLetters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Items: 10})
-		w.sink.Refuse = func(r sink.Row) error {
+		w.sink.Refuse(func(r sink.Row) error {
 			if strings.HasPrefix(string(r.Value), "bad") {
 				return errors.New(strings.Repeat("ä", buffer.MaxReason))
 			}
 			return nil
-		}
+		})
 		added := time.Now()
 		row := buffer.Row{Key: []byte("k"), Value: []byte("bad"), Headers: map[string]string{"a": "b"}}
 		_, err := w.b.Add(row)
@@ -100,7 +100,8 @@ func TestDeadLetters(t *testing.T) {
 func TestRedriveOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Items: 500, Age: time.Hour})
-		w.sink.Refuse, w.sink.Name = refuseBad, true
+		w.sink.Name = true
+		w.sink.Refuse(refuseBad)
 		bad := make([]int, 2500)
 		for i := range bad {
 			bad[i] = i
@@ -108,7 +109,7 @@ func TestRedriveOnce(t *testing.T) {
 		w.addSome(2500, bad...)
 		w.flush()
 		require.EqualValues(t, 2500, w.balanced().Dead)
-		w.sink.Refuse = nil
+		w.sink.Refuse(nil)
 		total := make(chan int, 8)
 		for i := range 8 {
 			go func() {
@@ -148,10 +149,10 @@ func TestRedriveOnce(t *testing.T) {
 func TestRedriveHasToFit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{MaxRows: 3})
-		w.sink.Refuse = refuseBad
+		w.sink.Refuse(refuseBad)
 		w.addSome(3, 0, 1, 2)
 		w.flush()
-		w.sink.Fault = func(int, sink.Batch) (bool, error) { return false, errors.New("away") }
+		w.sink.Fault(func(int, sink.Batch) (bool, error) { return false, errors.New("away") })
 		w.add(0, 1)
 		n, err := w.b.Redrive(t.Context(), nil)
 		require.ErrorIs(t, err, buffer.ErrFull)
@@ -163,7 +164,7 @@ func TestRedriveHasToFit(t *testing.T) {
 			return true
 		})
 		require.ErrorAs(t, err, &limit)
-		w.sink.Fault = nil
+		w.sink.Fault(nil)
 		w.flush()
 		n, err = w.b.Redrive(t.Context(), nil)
 		require.NoError(t, err)
@@ -218,13 +219,13 @@ func TestDamagedRows(t *testing.T) {
 func TestDamagedRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Items: 4, Age: time.Hour})
-		w.sink.Refuse = refuseBad
-		w.sink.Fault = func(n int, b sink.Batch) (bool, error) {
+		w.sink.Refuse(refuseBad)
+		w.sink.Fault(func(n int, b sink.Batch) (bool, error) {
 			if n > 1 {
 				return false, errors.New("away")
 			}
 			return true, nil
-		}
+		})
 		w.addSome(4, 1) // it is halved, and then the sink goes away
 		synctest.Wait()
 		require.NoError(t, w.b.Close())
@@ -297,9 +298,9 @@ func TestDamagedRecords(t *testing.T) {
 func TestBehindASalvage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Items: 4, Age: time.Hour, Lanes: 2})
-		w.sink.Fault = func(n int, b sink.Batch) (bool, error) {
+		w.sink.Fault(func(n int, b sink.Batch) (bool, error) {
 			return false, errors.New("away")
-		}
+		})
 		w.add(0, 10)
 		synctest.Wait()
 		require.NoError(t, w.b.Close())
@@ -323,7 +324,7 @@ func TestBehindASalvage(t *testing.T) {
 				require.NoError(t, err)
 			}
 		}
-		w.sink.Fault = nil
+		w.sink.Fault(nil)
 		other.b, err = buffer.Open(other.db, "b", w.sink, &w.o)
 		require.NoError(t, err)
 		other.add(100, 5)

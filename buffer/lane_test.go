@@ -62,7 +62,7 @@ func TestBisection(t *testing.T) {
 			for _, k := range []int{1, 1, 2, 5, n} {
 				bad := r.Perm(n)[:min(k, n)]
 				w := newWorld(t, buffer.Options{Items: n})
-				w.sink.Refuse = refuseBad
+				w.sink.Refuse(refuseBad)
 				good := w.addSome(n, bad...)
 				synctest.Wait() // one batch
 				w.flush()
@@ -93,7 +93,8 @@ func TestBisection(t *testing.T) {
 func TestNamedRows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Items: 100})
-		w.sink.Refuse, w.sink.Name = refuseBad, true
+		w.sink.Name = true
+		w.sink.Refuse(refuseBad)
 		good := w.addSome(100, 0, 1, 50, 99)
 		w.flush()
 		require.Equal(t, good, values(w.sink.Rows()))
@@ -140,7 +141,8 @@ func TestStrangeNames(t *testing.T) {
 func TestManyLargeDeaths(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Items: 100, Bytes: 1 << 30, Age: time.Hour})
-		w.sink.Refuse, w.sink.Name = refuseBad, true
+		w.sink.Name = true
+		w.sink.Refuse(refuseBad)
 		for range 7 {
 			_, err := w.b.Add(buffer.Row{Value: append([]byte("bad"), make([]byte, 3<<20)...)})
 			require.NoError(t, err)
@@ -148,7 +150,7 @@ func TestManyLargeDeaths(t *testing.T) {
 		w.flush()
 		require.Len(t, letters(t, w.b), 7)
 		require.EqualValues(t, 7, w.balanced().Dead)
-		w.sink.Refuse = nil
+		w.sink.Refuse(nil)
 		n, err := w.b.Redrive(t.Context(), nil)
 		require.NoError(t, err)
 		require.Equal(t, 7, n)
@@ -199,13 +201,13 @@ func TestLanesKeepTheOrderOfKeys(t *testing.T) {
 			return r.IntN(n)
 		}
 		w := newWorld(t, buffer.Options{Items: 20, Lanes: 3, Backoff: time.Millisecond, MaxBackoff: 20 * time.Millisecond})
-		w.sink.Fault = func(int, sink.Batch) (bool, error) {
+		w.sink.Fault(func(int, sink.Batch) (bool, error) {
 			time.Sleep(time.Duration(draw(30)) * time.Millisecond)
 			if draw(4) == 0 {
 				return draw(2) == 0, errors.New("now and then")
 			}
 			return true, nil
-		}
+		})
 		k := keyed{next: map[string]int{}}
 		most := 0
 		for _, lanes := range []int{3, 8, 1, 2, 16, 5} {
@@ -238,12 +240,13 @@ func TestOtherLanesDoNotCutAgain(t *testing.T) {
 			ids[b.ID] = values(b.Rows)
 			return true, errors.New("the answer is lost")
 		}
-		w.sink.Fault = away
+		w.sink.Fault(away)
 		k := keyed{next: map[string]int{}}
 		for i := range 200 {
 			k.add(t, w.b, fmt.Sprint("key ", i%13))
 		}
 		time.Sleep(10 * time.Minute) // so that all lanes have had their turn
+		synctest.Wait()
 		require.Len(t, ids, 4)
 		was := len(ids)
 		for _, lanes := range []int{1, 7, 2} {
@@ -253,7 +256,7 @@ func TestOtherLanesDoNotCutAgain(t *testing.T) {
 			synctest.Wait()
 			require.Len(t, ids, was)
 		}
-		w.sink.Fault = nil
+		w.sink.Fault(nil)
 		w.reopen()
 		w.flush()
 		k.inOrder(t, w.sink.Rows())
@@ -272,10 +275,10 @@ func TestOtherLanesDoNotCutAgain(t *testing.T) {
 func TestKeylessRowsUseAllLanes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Items: 10, Lanes: 4})
-		w.sink.Fault = func(int, sink.Batch) (bool, error) {
+		w.sink.Fault(func(int, sink.Batch) (bool, error) {
 			time.Sleep(time.Second)
 			return true, nil
-		}
+		})
 		rows := make([]buffer.Row, 200)
 		_, err := w.b.AddBatch(rows)
 		require.NoError(t, err)
@@ -296,7 +299,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, lanes := range []int{1, 4} {
 			w := newWorld(t, buffer.Options{Items: 10, Lanes: lanes, Age: time.Millisecond})
-			w.sink.Fault = func(int, sink.Batch) (bool, error) { return false, errors.New("away") }
+			w.sink.Fault(func(int, sink.Batch) (bool, error) { return false, errors.New("away") })
 			for i := range 30 {
 				rows := make([]buffer.Row, 50)
 				for j := range rows {
@@ -312,7 +315,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			require.LessOrEqual(t, s.Batches, 4*lanes)
 			require.GreaterOrEqual(t, s.OldestAge, 2*time.Second)
 			require.True(t, s.Away)
-			w.sink.Fault = nil
+			w.sink.Fault(nil)
 			time.Sleep(time.Minute)
 			w.flush()
 			require.Len(t, w.sink.Rows(), 1500)
@@ -331,37 +334,46 @@ func TestRetries(t *testing.T) {
 			id   string
 			rows string
 		}
+		var mu sync.Mutex
 		var tries []try
 		var answer error
-		w.sink.Fault = func(_ int, b sink.Batch) (bool, error) {
+		w.sink.Fault(func(_ int, b sink.Batch) (bool, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			tries = append(tries, try{time.Now(), b.ID, strings.Join(values(b.Rows), " ")})
 			return true, answer // it is done, and the answer is lost
+		})
+		// next takes what was tried, and says what is answered from now on.
+		next := func(err error) []try {
+			mu.Lock()
+			defer mu.Unlock()
+			was := tries
+			tries, answer = nil, err
+			return was
 		}
-		answer = errors.New("away")
+		next(errors.New("away"))
 		w.add(0, 3)
 		time.Sleep(5 * time.Minute)
-		require.Greater(t, len(tries), 20)
+		tried := next(&sink.Later{After: time.Minute, Err: errors.New("busy")})
+		require.Greater(t, len(tried), 20)
 		total := time.Duration(0)
-		for i, x := range tries[1:] {
-			wait := x.at.Sub(tries[i].at)
+		for i, x := range tried[1:] {
+			wait := x.at.Sub(tried[i].at)
 			require.LessOrEqual(t, wait, min(time.Second<<min(i, 20), 10*time.Second))
 			total += wait
-			require.Equal(t, tries[0].id, x.id)
-			require.Equal(t, tries[0].rows, x.rows)
+			require.Equal(t, tried[0].id, x.id)
+			require.Equal(t, tried[0].rows, x.rows)
 		}
-		require.Greater(t, total/time.Duration(len(tries)), 2*time.Second, "it is not always short")
-		tries = nil
-		answer = &sink.Later{After: time.Minute, Err: errors.New("busy")}
+		require.Greater(t, total/time.Duration(len(tried)), 2*time.Second, "it is not always short")
 		time.Sleep(10 * time.Minute)
-		for i, x := range tries {
+		tried = next(&sink.Later{After: 1000 * time.Hour})
+		for i, x := range tried {
 			if i > 0 {
-				require.GreaterOrEqual(t, x.at.Sub(tries[i-1].at), time.Minute)
+				require.GreaterOrEqual(t, x.at.Sub(tried[i-1].at), time.Minute)
 			}
 		}
-		tries, answer = nil, &sink.Later{After: 1000 * time.Hour}
 		time.Sleep(4 * time.Hour)
-		require.Contains(t, []int{3, 4}, len(tries), "no more than an hour")
-		answer = nil
+		require.Contains(t, []int{3, 4}, len(next(nil)), "no more than an hour")
 		time.Sleep(2 * time.Hour)
 		w.flush()
 		require.Equal(t, count(0, 3), values(w.sink.Rows()))
@@ -406,7 +418,7 @@ func TestOneTriesWhileAllFail(t *testing.T) {
 		away := true
 		ids := map[string]bool{}
 		var mu sync.Mutex
-		w.sink.Fault = func(_ int, b sink.Batch) (bool, error) {
+		w.sink.Fault(func(_ int, b sink.Batch) (bool, error) {
 			time.Sleep(time.Second)
 			mu.Lock()
 			defer mu.Unlock()
@@ -415,7 +427,7 @@ func TestOneTriesWhileAllFail(t *testing.T) {
 				return false, errors.New("away")
 			}
 			return true, nil
-		}
+		})
 		w.add(0, 100)
 		time.Sleep(20 * time.Second) // all have failed by then
 		before := w.b.Stats()
@@ -426,8 +438,8 @@ func TestOneTriesWhileAllFail(t *testing.T) {
 		tried := w.b.Stats().Writes - before.Writes
 		require.Less(t, tried, uint64(100), "in 300 s, some 6 s each")
 		require.Greater(t, tried, uint64(20))
-		require.Len(t, ids, 8, "they take turns")
 		mu.Lock()
+		require.Len(t, ids, 8, "they take turns")
 		away = false
 		mu.Unlock()
 		w.flush()
@@ -440,12 +452,12 @@ func TestOneTriesWhileAllFail(t *testing.T) {
 func TestOnePoisonDoesNotStopTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Items: 10, Lanes: 3, Age: -1, Backoff: time.Millisecond, MaxBackoff: time.Second})
-		w.sink.Fault = func(_ int, b sink.Batch) (bool, error) {
+		w.sink.Fault(func(_ int, b sink.Batch) (bool, error) {
 			if string(b.Rows[0].Value) == "poison" {
 				return false, errors.New("500")
 			}
 			return true, nil
-		}
+		})
 		_, err := w.b.Add(buffer.Row{Key: []byte("p"), Value: []byte("poison")})
 		require.NoError(t, err)
 		for i := range 40 {
@@ -455,7 +467,7 @@ func TestOnePoisonDoesNotStopTheOthers(t *testing.T) {
 		}
 		// All but those behind it in its lane, until there are too many of them.
 		require.Greater(t, len(w.sink.Rows()), 15)
-		w.sink.Fault = nil
+		w.sink.Fault(nil)
 		w.flush()
 		require.Len(t, w.sink.Rows(), 41)
 		w.close()

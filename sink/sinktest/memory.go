@@ -14,26 +14,38 @@ import (
 // Memory is a target in memory which has each batch once, for tests of what writes into
 // sinks. It keeps what was written when the writer crashes. The zero value is ready.
 type Memory struct {
-	// Refuse says for which rows it answers *sink.Rejected; nil: for none.
-	Refuse func(sink.Row) error
-	// Name says that Rejected names the rows.
+	// Name says that Rejected names the rows. It is set before the first write.
 	Name bool
-	// Fault is asked before each write, with the number of the write from 1 on. An error
-	// is what the write returns, and with done it has its effect nevertheless; nil: no
-	// faults.
-	Fault func(n int, b sink.Batch) (done bool, err error)
 
 	mu     sync.Mutex // guards what follows; not held while functions of the caller run
+	refuse func(sink.Row) error
+	fault  func(n int, b sink.Batch) (done bool, err error)
 	writes int
 	byID   map[string][]sink.Row
 	order  []string
+}
+
+// Refuse says from now on for which rows it answers *sink.Rejected; nil: for none.
+func (m *Memory) Refuse(f func(sink.Row) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refuse = f
+}
+
+// Fault is asked from now on before each write, with the number of the write from 1 on.
+// An error is what the write returns, and with done it has its effect nevertheless; nil:
+// no faults.
+func (m *Memory) Fault(f func(n int, b sink.Batch) (done bool, err error)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fault = f
 }
 
 // Write is Sink.Write.
 func (m *Memory) Write(ctx context.Context, b sink.Batch) error {
 	m.mu.Lock()
 	m.writes++
-	n := m.writes
+	n, refuse, ask := m.writes, m.refuse, m.fault
 	m.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
@@ -42,28 +54,28 @@ func (m *Memory) Write(ctx context.Context, b sink.Batch) error {
 		return fmt.Errorf("sinktest: an ID of %d bytes", len(b.ID))
 	}
 	done, fault := true, error(nil)
-	if m.Fault != nil {
-		if done, fault = m.Fault(n, b); fault == nil {
+	if ask != nil {
+		if done, fault = ask(n, b); fault == nil {
 			done = true
 		}
 	}
 	if !done {
 		return fault
 	}
-	if err := m.apply(b); err != nil {
+	if err := m.apply(b, refuse); err != nil {
 		return err
 	}
 	return fault
 }
 
-func (m *Memory) apply(b sink.Batch) error {
+func (m *Memory) apply(b sink.Batch, refuse func(sink.Row) error) error {
 	var bad []int
 	var why error
 	for i, r := range b.Rows {
-		if m.Refuse == nil {
+		if refuse == nil {
 			break
 		}
-		if err := m.Refuse(r); err != nil {
+		if err := refuse(r); err != nil {
 			bad, why = append(bad, i), errors.Join(why, err)
 		}
 	}

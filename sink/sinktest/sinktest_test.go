@@ -21,24 +21,22 @@ func TestMemory(t *testing.T) {
 		var armed atomic.Int32
 		h := sinktest.Harness{
 			New: func(*testing.T) (sink.Sink, func(*testing.T) []sink.Row) {
-				m := &sinktest.Memory{
-					Name: named,
-					Refuse: func(r sink.Row) error {
-						if bytes.Equal(r.Value, []byte("bad")) {
-							return errors.New("bad")
-						}
-						return nil
-					},
-					Fault: func(int, sink.Batch) (bool, error) {
-						if stopped.Load() {
-							return false, errors.New("it is not there")
-						}
-						if a := armed.Swap(0); a > 0 {
-							return a == 2, errors.New("it broke")
-						}
-						return true, nil
-					},
-				}
+				m := &sinktest.Memory{Name: named}
+				m.Refuse(func(r sink.Row) error {
+					if bytes.Equal(r.Value, []byte("bad")) {
+						return errors.New("bad")
+					}
+					return nil
+				})
+				m.Fault(func(int, sink.Batch) (bool, error) {
+					if stopped.Load() {
+						return false, errors.New("it is not there")
+					}
+					if a := armed.Swap(0); a > 0 {
+						return a == 2, errors.New("it broke")
+					}
+					return true, nil
+				})
 				return m, func(*testing.T) []sink.Row { return m.Rows() }
 			},
 			ExactlyOnce: true,

@@ -3,6 +3,7 @@ package buffer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -77,6 +78,9 @@ func (b *Buffer) Redrive(ctx context.Context, pick func(*DeadLetter) bool) (n in
 				if err := errors.Join(ks.Delete(key), tx.Append(b.seq, items[i])); err != nil {
 					return err
 				}
+				if c.dead == 0 {
+					return fmt.Errorf("%w: more dead letters than were counted", ErrDamaged)
+				}
 				c.dead--
 				c.redriven++
 				used.rows++
@@ -108,6 +112,9 @@ func (b *Buffer) Purge(ctx context.Context, pick func(*DeadLetter) bool) (n int,
 				}
 				if err := ks.Delete(key); err != nil {
 					return err
+				}
+				if c.dead == 0 {
+					return fmt.Errorf("%w: more dead letters than were counted", ErrDamaged)
 				}
 				c.dead--
 				c.purged++
@@ -149,7 +156,7 @@ func (b *Buffer) eachDead(ctx context.Context, pick func(*DeadLetter) bool, do f
 		if pick != nil && !pick(&l) {
 			continue
 		}
-		size := len(l.Key) + len(l.Value)
+		size := l.size()
 		if len(some) >= deadRows || len(some) > 0 && bytes+size > deadBytes {
 			if err := flush(); err != nil {
 				return n, err

@@ -338,3 +338,48 @@ func TestBehindASalvage(t *testing.T) {
 		require.NoError(t, w.db.Close())
 	})
 }
+
+// TestLettersOfNobody: letters that the buffer has not counted are an error.
+func TestLettersOfNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, buffer.Options{})
+		w.sink.Refuse(refuseBad)
+		w.addSome(1, 0)
+		w.flush()
+		ks, err := w.db.Keyspace("buffer/b")
+		require.NoError(t, err)
+		for e, err := range ks.Prefix([]byte("d")) {
+			require.NoError(t, err)
+			require.NoError(t, ks.Put([]byte("d\xff\xff\xff\xff\xff\xff\xff\xff"), e.Value))
+		}
+		_, err = w.b.Redrive(t.Context(), nil)
+		require.ErrorIs(t, err, buffer.ErrDamaged)
+		_, err = w.b.Purge(t.Context(), nil)
+		require.ErrorIs(t, err, buffer.ErrDamaged)
+		require.EqualValues(t, 1, w.balanced().Dead)
+		w.close()
+	})
+}
+
+// TestLargeHeadersAreRedriven: they count for what goes into one commit.
+func TestLargeHeadersAreRedriven(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it moves some hundred megabytes")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, buffer.Options{})
+		w.sink.Refuse(refuseBad)
+		for range 9 {
+			_, err := w.b.Add(buffer.Row{Value: []byte("bad"), Headers: map[string]string{"h": strings.Repeat("x", 8<<20)}})
+			require.NoError(t, err)
+		}
+		w.flush()
+		w.sink.Refuse(nil)
+		n, err := w.b.Redrive(t.Context(), nil)
+		require.NoError(t, err)
+		require.Equal(t, 9, n)
+		w.flush()
+		require.Len(t, w.sink.Rows(), 9)
+		w.close()
+	})
+}

@@ -102,14 +102,19 @@ func decodeEnvelope(b []byte, r *sink.Row) error {
 
 // checkRow says whether a row may be added.
 func checkRow(r Row) error {
+	if n := r.size(); n > MaxRow {
+		return &forebay.LimitError{What: "row", Size: n, Limit: MaxRow}
+	}
+	return nil
+}
+
+// size is how many bytes a row has, and no less than its envelope, but for some.
+func (r *Row) size() int {
 	n := len(r.Key) + len(r.Value)
 	for name, value := range r.Headers {
 		n += len(name) + len(value) + 2*binary.MaxVarintLen32
 	}
-	if n > MaxRow {
-		return &forebay.LimitError{What: "row", Size: n, Limit: MaxRow}
-	}
-	return nil
+	return n
 }
 
 // row is one as it is in memory to be written.

@@ -139,6 +139,9 @@ func TestStrangeNames(t *testing.T) {
 
 // TestManyLargeDeaths: more dead letters than go into one commit.
 func TestManyLargeDeaths(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it moves some hundred megabytes")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, buffer.Options{Items: 100, Bytes: 1 << 30, Age: time.Hour})
 		w.sink.Name = true

@@ -63,23 +63,24 @@ func (c *circuit) init(base, most time.Duration) {
 	c.base, c.most, c.changed = base, most, make(chan struct{})
 }
 
-// enter waits until a write may be tried. Who entered leaves.
-func (c *circuit) enter(ctx context.Context) error {
+// enter waits until a write may be tried. Who entered leaves, and says then whether he
+// was the one who tries.
+func (c *circuit) enter(ctx context.Context) (trial bool, err error) {
 	for {
 		c.mu.Lock()
 		wait := time.Until(c.not)
 		switch {
 		case c.fails < tripAfter:
 			c.mu.Unlock()
-			return ctx.Err()
+			return false, ctx.Err()
 		case !c.trying && wait <= 0:
 			c.trying = true
 			c.mu.Unlock()
 			if err := ctx.Err(); err != nil {
-				c.abandon()
-				return err
+				c.abandon(true)
+				return false, err
 			}
-			return nil
+			return true, nil
 		}
 		changed := c.changed
 		if c.trying {
@@ -90,7 +91,7 @@ func (c *circuit) enter(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return ctx.Err()
+			return false, ctx.Err()
 		case <-changed:
 		case <-t.C:
 		}
@@ -99,18 +100,18 @@ func (c *circuit) enter(ctx context.Context) error {
 }
 
 // abandon leaves without having learned anything.
-func (c *circuit) abandon() {
+func (c *circuit) abandon(trial bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.trying = false
+	c.trying = c.trying && !trial
 	c.tell()
 }
 
 // answered leaves behind a write that the sink has answered with yes or no.
-func (c *circuit) answered() {
+func (c *circuit) answered(trial bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.trying = false
+	c.trying = c.trying && !trial
 	if c.fails > 0 {
 		c.fails = 0
 		c.not = time.Time{}
@@ -120,12 +121,12 @@ func (c *circuit) answered() {
 
 // failed leaves behind attempt n, from 0 on, of a batch, and returns how long that is not
 // to be tried.
-func (c *circuit) failed(n int, err error) time.Duration {
+func (c *circuit) failed(trial bool, n int, err error) time.Duration {
 	later, asked := sink.RetryAfter(err)
 	later = min(later, maxLater)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.trying = false
+	c.trying = c.trying && !trial
 	c.fails++
 	if asked { // that is for all
 		c.fails = max(c.fails, tripAfter)
@@ -166,27 +167,28 @@ func (c *circuit) open() bool {
 // that, and how often it tried. Any other error is that of b.ctx.
 func (b *Buffer) write(batch sink.Batch) (tries uint64, err error) {
 	for n := 0; ; n++ {
-		if err := b.circuit.enter(b.ctx); err != nil {
+		trial, err := b.circuit.enter(b.ctx)
+		if err != nil {
 			return tries, err
 		}
 		tries++
 		b.counted(func(c *counts) { c.writes++; c.writing++ })
-		err := b.writeOnce(batch)
+		err = b.writeOnce(batch)
 		b.counted(func(c *counts) { c.writing-- })
 		var rejected *sink.Rejected
 		switch {
 		case err == nil:
-			b.circuit.answered()
+			b.circuit.answered(trial)
 			return tries, nil
 		case errors.As(err, &rejected):
-			b.circuit.answered()
+			b.circuit.answered(trial)
 			b.counted(func(c *counts) { c.rejected++ })
 			return tries, err
 		case b.ctx.Err() != nil:
-			b.circuit.abandon()
+			b.circuit.abandon(trial)
 			return tries, b.ctx.Err()
 		}
-		wait := b.circuit.failed(n, err)
+		wait := b.circuit.failed(trial, n, err)
 		b.counted(func(c *counts) { c.failed++; c.last, c.lastAt = err, time.Now() })
 		b.o.Logger.Warn("buffer: a write failed, and is tried again", "buffer", b.name, "batch", batch.ID, "rows", len(batch.Rows), "attempt", n+1, "error", err)
 		if err := sleep(b.ctx, wait); err != nil {

@@ -118,7 +118,7 @@ func TestStrangeNames(t *testing.T) {
 		var err error
 		w.b, err = buffer.Open(w.db, "b", sink.Func(func(ctx context.Context, b sink.Batch) error {
 			if n++; n == 1 {
-				return &sink.Rejected{Rows: []int{-1, 4, 1 << 40, 2, 2}}
+				return &sink.Rejected{Rows: []int{-1, 4, 1 << 30, 2, 2}}
 			}
 			if n == 2 {
 				return &sink.Rejected{Rows: []int{-1, 7}, Err: errors.New("none of them")}

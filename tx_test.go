@@ -3,6 +3,7 @@ package forebay
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -320,4 +321,34 @@ func TestNothingIsLeft(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestFail: whatever the function returns, nothing of the attempt is committed.
+func TestFail(t *testing.T) {
+	db, err := Open("data", &Options{FS: vfs.NewMem()})
+	require.NoError(t, err)
+	defer db.Close()
+	first := errors.New("first")
+	for _, end := range []error{nil, errors.New("other")} {
+		require.ErrorIs(t, db.Update(func(tx *Tx) error {
+			require.NoError(t, tx.Fail(nil))
+			require.NoError(t, tx.Put([]byte("k"), []byte("v")))
+			require.ErrorIs(t, tx.Fail(first), first)
+			require.ErrorIs(t, tx.Fail(errors.New("second")), first)
+			_, err := tx.Get([]byte("k"))
+			require.ErrorIs(t, err, first)
+			_ = tx.Put([]byte("l"), nil)
+			return end
+		}), first)
+		_, err := db.Get([]byte("k"))
+		require.ErrorIs(t, err, ErrNotFound)
+	}
+	calls := 0
+	require.NoError(t, db.Update(func(tx *Tx) error {
+		if calls++; calls < 3 {
+			return tx.Fail(ErrConflict)
+		}
+		return tx.Put([]byte("k"), []byte("v"))
+	}))
+	require.Equal(t, 3, calls)
 }

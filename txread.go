@@ -76,6 +76,18 @@ func (tx *Tx) ready() error {
 	return tx.err
 }
 
+// Fail has this attempt of the transaction come to nothing, whatever its function
+// returns: reads fail from then on, nothing is written, and Update returns the error of
+// the first Fail, which Fail returns, too. It is for code that works in a transaction of
+// somebody else's and can neither finish nor undo what it began. A nil err does nothing,
+// and forebay.ErrConflict has the function called again.
+func (tx *Tx) Fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	return tx.fail(err)
+}
+
 // fail makes the attempt come to nothing.
 func (tx *Tx) fail(err error) error {
 	if tx.err == nil {

@@ -44,6 +44,7 @@ var rooms = []room{
 	{dir: "queue", imports: []string{".", "topic"}},
 	{dir: "idem", imports: []string{"."}},
 	{dir: "buffer", imports: []string{".", "sink", "topic"}},
+	{dir: "eventstore", imports: []string{".", "topic"}},
 	{dir: "topic", imports: []string{"."}},
 	{dir: "sink/filesink", imports: []string{"sink", "vfs"}},
 	{dir: "sink/httpsink", imports: []string{"sink"}},

@@ -43,8 +43,8 @@
 //
 // With Columns and Map it is what the caller makes of it. The types of the columns are
 // asked of the server in each transaction, so a migration may change them meanwhile.
-// Values are of Go types that pgx can encode in the binary format of the column's type;
-// types that pgx does not know (of extensions) are registered by the pool's AfterConnect.
+// Values are of Go types that pgx can encode in the binary format of the column's type,
+// or strings; types that pgx does not know (of extensions) are registered by the pool's AfterConnect.
 //
 // # Ways to write
 //

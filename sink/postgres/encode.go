@@ -152,16 +152,19 @@ func (s *Sink) encode(types *pgtype.Map, cols []column, values []any) (*encoded,
 	for i := range e.rows {
 		e.buf = binary.BigEndian.AppendUint16(e.buf, uint16(fields))
 		for j, c := range cols {
-			v := values[i*n+j]
 			at := len(e.buf)
 			e.at = append(e.at, at)
 			e.buf = append(e.buf, 0, 0, 0, 0)
-			after, err := types.Encode(c.oid, pgtype.BinaryFormatCode, v, e.buf)
+			v, err := fromText(types, c.oid, values[i*n+j])
+			var after []byte
+			if err == nil {
+				after, err = types.Encode(c.oid, pgtype.BinaryFormatCode, v, e.buf)
+			}
 			if err == nil && len(after)-at-4 > math.MaxInt32 {
 				err = fmt.Errorf("%d bytes", len(after)-at-4)
 			}
 			if err != nil {
-				if types.PlanEncode(c.oid, pgtype.BinaryFormatCode, v) == nil {
+				if v != nil && types.PlanEncode(c.oid, pgtype.BinaryFormatCode, v) == nil {
 					return nil, fmt.Errorf("column %q: a %T cannot be a %s", c.name, v, c.typ)
 				}
 				if bad == nil {
@@ -190,4 +193,18 @@ func (s *Sink) encode(types *pgtype.Map, cols []column, values []any) (*encoded,
 		return nil, bad
 	}
 	return e, nil
+}
+
+// fromText makes of a string what the text means for the type, where pgx has no way to
+// its binary format: it sends such strings as text, which COPY and arrays cannot.
+func fromText(types *pgtype.Map, oid uint32, v any) (any, error) {
+	text, ok := v.(string)
+	if !ok || types.PlanEncode(oid, pgtype.BinaryFormatCode, text) != nil {
+		return v, nil
+	}
+	t, ok := types.TypeForOID(oid)
+	if !ok {
+		return v, nil
+	}
+	return t.Codec.DecodeValue(types, oid, pgtype.TextFormatCode, []byte(text))
 }

@@ -74,38 +74,42 @@ func open(t testing.TB, pool *pgxpool.Pool, o postgres.Options) *postgres.Sink {
 // TestSuite runs the suite of all sinks in each mode, with and without a stage.
 func TestSuite(t *testing.T) {
 	c := cluster.Get(t)
-	for _, mode := range modes {
-		for _, o := range []postgres.Options{
-			{Mode: mode},
-			{Mode: mode, Conflict: postgres.ConflictIgnore, Key: []string{"offset"}},
-			{Mode: mode, Conflict: postgres.ConflictUpdate, Key: []string{"offset"}, Version: "time"},
-		} {
-			name := mode.String() + map[postgres.Conflict]string{1: "-ignore", 2: "-update"}[o.Conflict]
-			t.Run(name, func(t *testing.T) {
-				var cut cutter
-				sinktest.Run(t, sinktest.Harness{
-					New: func(t *testing.T) (sink.Sink, func(*testing.T) []sink.Row) {
-						cut = cutter{}
-						pool := c.Pool(t, cut.dial)
-						exec(t, pool, events)
-						if o.Key != nil {
-							exec(t, pool, `CREATE UNIQUE INDEX ON events ("offset")`)
-						}
-						withoutMap := o
-						return open(t, pool, withoutMap), read(pool)
-					},
-					ExactlyOnce: true,
-					Same:        same,
-					Bad:         func() []byte { return []byte("refused") },
-					Faults: map[string]func(*testing.T){
-						"first message lost":   func(*testing.T) { cut.arm(1, false) },
-						"first reply lost":     func(*testing.T) { cut.arm(1, true) },
-						"third message lost":   func(*testing.T) { cut.arm(3, false) },
-						"reply of COMMIT lost": func(*testing.T) { cut.armCommit() },
-					},
-				})
-			})
+	update := postgres.Options{Conflict: postgres.ConflictUpdate, Key: []string{"offset"}, Version: "time"}
+	for _, o := range []postgres.Options{
+		{Mode: postgres.Copy},
+		{Mode: postgres.Copy, Conflict: postgres.ConflictIgnore},
+		{Mode: postgres.Unnest},
+		{Mode: postgres.Values},
+		{Mode: postgres.Insert},
+		update,
+	} {
+		if testing.Short() && o.Mode > postgres.Unnest {
+			continue
 		}
+		name := o.Mode.String() + map[postgres.Conflict]string{1: "-ignore", 2: "-update"}[o.Conflict]
+		t.Run(name, func(t *testing.T) {
+			var cut cutter
+			sinktest.Run(t, sinktest.Harness{
+				New: func(t *testing.T) (sink.Sink, func(*testing.T) []sink.Row) {
+					cut = cutter{}
+					pool := c.Pool(t, cut.dial)
+					exec(t, pool, events)
+					if o.Key != nil {
+						exec(t, pool, `CREATE UNIQUE INDEX ON events ("offset")`)
+					}
+					return open(t, pool, o), read(pool)
+				},
+				ExactlyOnce: true,
+				Same:        same,
+				Bad:         func() []byte { return []byte("refused") },
+				Faults: map[string]func(*testing.T){
+					"first message lost":   func(*testing.T) { cut.arm(1, false) },
+					"first reply lost":     func(*testing.T) { cut.arm(1, true) },
+					"third message lost":   func(*testing.T) { cut.arm(3, false) },
+					"reply of COMMIT lost": func(*testing.T) { cut.text.Store("commit") },
+				},
+			})
+		})
 	}
 }
 
@@ -137,8 +141,8 @@ func TestSuiteStopped(t *testing.T) {
 type cutter struct {
 	after  atomic.Int64 // 0: not armed
 	passes atomic.Bool
-	commit atomic.Bool
 	fired  atomic.Bool
+	text   atomic.Value // string: the statement after which it is cut, behind the server
 }
 
 func (c *cutter) arm(n int, passes bool) {
@@ -146,8 +150,6 @@ func (c *cutter) arm(n int, passes bool) {
 	c.after.Store(int64(n))
 	c.fired.Store(false)
 }
-
-func (c *cutter) armCommit() { c.commit.Store(true) }
 
 func (c *cutter) dial(config *pgxpool.Config) {
 	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -169,10 +171,11 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	if c.cut.Load() {
 		return 0, errCut
 	}
-	commit := string(b) == "Q\x00\x00\x00\x0bcommit\x00" && c.c.commit.CompareAndSwap(true, false)
-	if c.c.after.Load() > 0 && c.c.after.Add(-1) == 0 || commit {
+	text, _ := c.c.text.Load().(string)
+	named := text != "" && b[0] == 'Q' && string(b[5:]) == text+"\x00" && c.c.text.CompareAndSwap(text, "")
+	if c.c.after.Load() > 0 && c.c.after.Add(-1) == 0 || named {
 		c.c.fired.Store(true)
-		if commit || c.c.passes.Load() {
+		if named || c.c.passes.Load() {
 			_, _ = c.Conn.Write(b)
 			// The server has done it when it answers; the client never sees that.
 			_, _ = c.Conn.Read(make([]byte, 1))

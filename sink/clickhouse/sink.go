@@ -65,13 +65,15 @@ var _ sink.Sink = (*Sink)(nil)
 
 // own are the settings that the sink depends on.
 var own = map[string]string{
-	"wait_end_of_query":             "1", // the status is known when it is sent
-	"async_insert":                  "0",
-	"insert_deduplicate":            "1",
-	"input_format_parallel_parsing": "0", // a batch is one block, and so whole or not there
-	"min_insert_block_size_rows":    "0",
+	"wait_end_of_query":  "1", // the status is known when it is sent
+	"async_insert":       "0",
+	"insert_deduplicate": "1",
+	// A batch is one block, and so there or not: blocks are joined up to that many rows.
+	"min_insert_block_size_rows":    strconv.Itoa(maxRows),
 	"min_insert_block_size_bytes":   "0",
 	"max_insert_block_size":         strconv.Itoa(maxRows),
+	"max_insert_threads":            "1",
+	"input_format_parallel_parsing": "0",
 	// Also where views hang on the table: a token counts for them, too.
 	"deduplicate_blocks_in_dependent_materialized_views": "1",
 	"input_format_allow_errors_num":                      "0", // a bad row is refused and not passed over

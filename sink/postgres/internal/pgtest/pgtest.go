@@ -224,9 +224,18 @@ type Shared struct {
 func (s *Shared) Get(t testing.TB) *Cluster {
 	t.Helper()
 	Require(t)
-	s.once.Do(func() { s.c, s.err = New(s.Options) })
-	require.NoError(t, s.err)
+	_, err := s.DSN()
+	require.NoError(t, err)
 	return s.c
+}
+
+// DSN starts the cluster for the first who asks, and says where it listens; for examples.
+func (s *Shared) DSN() (string, error) {
+	s.once.Do(func() { s.c, s.err = New(s.Options) })
+	if s.err != nil {
+		return "", s.err
+	}
+	return s.c.DSN(), nil
 }
 
 // Close is for TestMain.

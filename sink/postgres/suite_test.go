@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -177,7 +178,9 @@ func (c *cutConn) Write(b []byte) (int, error) {
 		c.c.fired.Store(true)
 		if named || c.c.passes.Load() {
 			_, _ = c.Conn.Write(b)
-			// The server has done it when it answers; the client never sees that.
+			// The server has done it when it answers, which the client never sees. A part
+			// of a COPY has no answer.
+			_ = c.Conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 			_, _ = c.Conn.Read(make([]byte, 1))
 		}
 		c.cut.Store(true)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/csv"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -67,18 +68,21 @@ func (e engine) must(t testing.TB, sql string) string {
 	return string(b)
 }
 
-const engineDDL = `CREATE TABLE events (offset UInt64, time DateTime64(6, 'UTC'), key String, value String, headers Map(String, String),
+const engineDDL = ` (offset UInt64, time DateTime64(6, 'UTC'), key String, value String, headers Map(String, String),
 	CONSTRAINT good CHECK value != 'bad') ENGINE = MergeTree ORDER BY offset SETTINGS non_replicated_deduplication_window = 1000`
 
 // TestEngine runs the suite with the real engine.
 func TestEngine(t *testing.T) {
 	e := startEngine(t)
+	// A table of its own for each test: DROP waits for threads that the library lacks.
+	table, tables := "", 0
 	h := sinktest.Harness{
 		New: func(t *testing.T) (sink.Sink, func(*testing.T) []sink.Row) {
-			e.must(t, `DROP TABLE IF EXISTS events SYNC`)
-			e.must(t, engineDDL)
-			return open(t, clickhouse.Options{URL: string(e)}), func(t *testing.T) (all []sink.Row) {
-				out := e.must(t, `SELECT offset, toUnixTimestamp64Micro(time), hex(key), hex(value), arrayStringConcat(arrayMap((k, v) -> hex(k) || ':' || hex(v), mapKeys(headers), mapValues(headers)), ' ') FROM events ORDER BY offset`)
+			tables++
+			table = fmt.Sprint("events", tables)
+			e.must(t, `CREATE TABLE `+table+engineDDL)
+			return open(t, clickhouse.Options{URL: string(e), Table: table}), func(t *testing.T) (all []sink.Row) {
+				out := e.must(t, `SELECT offset, toUnixTimestamp64Micro(time), hex(key), hex(value), arrayStringConcat(arrayMap((k, v) -> hex(k) || ':' || hex(v), mapKeys(headers), mapValues(headers)), ' ') FROM `+table+` ORDER BY offset`)
 				lines, err := csv.NewReader(strings.NewReader(out)).ReadAll()
 				require.NoError(t, err)
 				un := func(s string) []byte {
@@ -116,22 +120,21 @@ func TestEngine(t *testing.T) {
 		}
 		b.Rows[len(b.Rows)-1].Value = []byte("bad")
 		rejected(t, s.Write(t.Context(), b))
-		require.Equal(t, "0\n", e.must(t, `SELECT count() FROM events`))
+		require.Equal(t, "0\n", e.must(t, `SELECT count() FROM `+table))
 		b.Rows[len(b.Rows)-1].Value = nil
 		require.NoError(t, s.Write(t.Context(), b))
-		require.Equal(t, "1,200000\n", e.must(t, `SELECT count(), sum(rows) FROM system.parts WHERE table = 'events' AND database = currentDatabase() AND active`))
+		require.Equal(t, "1,200000\n", e.must(t, `SELECT count(), sum(rows) FROM system.parts WHERE table = '`+table+`' AND database = currentDatabase() AND active`))
 	})
 	t.Run("OtherTypes", func(t *testing.T) {
 		s, _ := h.New(t)
-		e.must(t, `ALTER TABLE events MODIFY COLUMN value FixedString(9)`)
+		e.must(t, `ALTER TABLE `+table+` MODIFY COLUMN value FixedString(9)`)
 		err := s.Write(t.Context(), batch("a", "x"))
 		transient(t, err)
 		require.ErrorContains(t, err, "Type of 'value' must be")
-		e.must(t, `ALTER TABLE events MODIFY COLUMN value String`)
+		e.must(t, `ALTER TABLE `+table+` MODIFY COLUMN value String`)
 		require.NoError(t, s.Write(t.Context(), batch("a", "x")))
-		e.must(t, `RENAME TABLE events TO away`)
+		e.must(t, `RENAME TABLE `+table+` TO away`)
 		transient(t, s.Write(t.Context(), batch("b", "x")))
-		e.must(t, `DROP TABLE away`)
 	})
 	t.Run("BadRows", func(t *testing.T) {
 		_, _ = h.New(t)
@@ -140,7 +143,7 @@ func TestEngine(t *testing.T) {
 			"CSV":         "x\n", "TSV": "-y\n", "Values": "('z')", "RowBinary": "abc",
 		} {
 			s := open(t, clickhouse.Options{
-				URL: string(e), Columns: []string{"offset"}, Format: format,
+				URL: string(e), Table: table, Columns: []string{"offset"}, Format: format,
 				Encode: func(dst []byte, r sink.Row) ([]byte, error) { return append(dst, bad...), nil },
 			})
 			rejected(t, s.Write(t.Context(), batch(format, "x")))

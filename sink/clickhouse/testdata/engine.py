@@ -65,7 +65,10 @@ class Front(http.server.BaseHTTPRequestHandler):
             self.send_header("X-ClickHouse-Exception-Code", re.search(rb"Code: (\d+)", error)[1].decode())
         self.send_header("Content-Length", str(len(out)))
         self.end_headers()
-        self.wfile.write(out)
+        try:
+            self.wfile.write(out)
+        except OSError:
+            pass  # the client has gone
 
     def insert(self, query, body):
         into, form = query.pop("query").split(" FORMAT ")

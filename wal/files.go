@@ -74,6 +74,7 @@ func (l *Log) rotate(lf *logFile) error {
 	}
 	link := frame.Link{Pred: l.pos.File, Kept: l.pos.LSN, Hash: l.pos.Hash, Copies: l.pos.LSN, PredIndex: l.predIndex()}
 	l.cur, l.entries, l.keepSum = lf, l.entries[:0], 0
+	l.places.reset(lf.meta.Number)
 	l.b.Reset(&lf.head, l.opts.Compression, lf.head.Start(), 0)
 	l.b.Link(link, l.durable.Load())
 	l.histMu.Lock()

@@ -116,6 +116,7 @@ func (l *Log) noteFrames() {
 			l.entries = append(l.entries, e)
 		}
 	}
+	l.places.note(l.b.Frames())
 }
 
 // quick appends a Buffered record where nobody leads, and where there is nothing to do

@@ -65,6 +65,7 @@ type Log struct {
 	epoch    uint64
 	marked   LSN // durable LSN of the last mark
 	entries  []frame.IndexEntry
+	places   places
 	keepSum  uint64
 	expect   int // requests that the next group is likely to have
 	// syncTakes is how long a group's write and sync take, about.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strconv"
+	"sync"
 
 	"github.com/forebaydb/forebay/internal/editlog"
 	"github.com/forebaydb/forebay/vfs"
@@ -42,7 +44,7 @@ type Tail struct {
 	f     vfs.File
 	r     frame.Reader
 	// start is where the file's frames begin; sought says that r does not come
-	// from there, but from a place that the index named.
+	// from there, but from a place that an index named.
 	start  int64
 	sought bool
 	recs   [][]byte // records of fr that are still to be returned
@@ -366,6 +368,10 @@ func (t *Tail) openFile() error {
 	t.f, t.start, t.sought = f, head.Start(), false
 	t.r.Reset(f, size, head)
 	if t.seen.index == 0 {
+		if off := t.l.places.before(meta.Number, t.at.LSN+1); off >= t.start {
+			t.sought = true
+			t.r.SeekTo(off)
+		}
 		return nil
 	}
 	t.r.SeekTo(t.seen.index)
@@ -382,4 +388,51 @@ func (t *Tail) openFile() error {
 		}
 	}
 	return nil
+}
+
+// placeSpacing is the distance in bytes between places.
+const placeSpacing = 4 << 10
+
+// places are where frames begin in the file that is written, which has no index yet: a
+// reader of one record would have to walk to it from the beginning of the file.
+type places struct {
+	mu   sync.Mutex // a leaf
+	file uint64
+	at   []frame.IndexEntry
+}
+
+func (p *places) reset(file uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.file, p.at = file, p.at[:0]
+}
+
+// note adds frames that were laid out. Only the leader calls it.
+func (p *places) note(frames []frame.IndexEntry) {
+	var last int64 = -placeSpacing
+	if n := len(p.at); n > 0 {
+		last = p.at[n-1].Offset
+	}
+	for _, e := range frames {
+		if e.Offset-last >= placeSpacing {
+			last = e.Offset
+			p.mu.Lock()
+			p.at = append(p.at, e)
+			p.mu.Unlock()
+		}
+	}
+}
+
+// before returns the offset of a frame at, or before, the one that holds a record of
+// a file, 0 if it knows none.
+func (p *places) before(file uint64, lsn LSN) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file != file {
+		return 0
+	}
+	if i := sort.Search(len(p.at), func(i int) bool { return p.at[i].LSN > lsn }); i > 0 {
+		return p.at[i-1].Offset
+	}
+	return 0
 }

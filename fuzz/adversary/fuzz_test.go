@@ -245,7 +245,7 @@ func TestResealed(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	rounds := 2000
+	rounds := 1000
 	if testing.Short() {
 		rounds = 100
 	}

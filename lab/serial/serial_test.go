@@ -21,7 +21,7 @@ var (
 
 // TestSerializable runs random histories.
 func TestSerializable(t *testing.T) {
-	n := 2000
+	n := 1000
 	if testing.Short() {
 		n = 200
 	}

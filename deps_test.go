@@ -40,6 +40,7 @@ var rooms = []room{
 	{dir: "fuzz/adversary"}, // tests alone
 	{dir: "fuzz/damage", imports: []string{".", "vfs"}, adapter: "forebay"},
 	{dir: "fuzz/real", imports: []string{".", "vfs"}, outside: []string{"golang.org/x/sys"}, system: true},
+	{dir: "fuzz/systems", imports: []string{".", "buffer", "eventstore", "fuzz", "queue", "sink", "vfs"}},
 	{dir: "fuzz", imports: []string{".", "vfs"}, outside: []string{modXXHash}, adapter: "forebay"},
 	{dir: "queue", imports: []string{".", "topic"}},
 	{dir: "idem", imports: []string{"."}},

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -65,6 +66,47 @@ func BenchmarkEnqueue(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkEnqueueAtHalf has 64 producers at about half of the rate that they reach when
+// each enqueues as fast as it can, and says how long a message takes until it is durable,
+// counted from when it was due.
+func BenchmarkEnqueueAtHalf(b *testing.B) {
+	const producers = 64
+	q, _ := benchQueue(b)
+	value := make([]byte, 500)
+	enqueue := func() {
+		if _, err := q.Enqueue(context.Background(), value, nil); err != nil {
+			b.Error(err)
+		}
+	}
+	start := time.Now()
+	share(b, producers, 50_000, enqueue)
+	every := 2 * producers * time.Since(start) / 50_000 // of one producer
+	took := make([][]time.Duration, producers)
+	b.ResetTimer()
+	b.StartTimer()
+	var work sync.WaitGroup
+	start = time.Now()
+	for w := range producers {
+		work.Go(func() {
+			due := start.Add(time.Duration(w) * every / producers)
+			for i := w; i < b.N; i += producers {
+				time.Sleep(time.Until(due))
+				enqueue()
+				took[w] = append(took[w], time.Since(due))
+				due = due.Add(every)
+			}
+		})
+	}
+	work.Wait()
+	b.StopTimer()
+	all := slices.Concat(took...)
+	slices.Sort(all)
+	for _, p := range []int{50, 99} {
+		b.ReportMetric(float64(all[len(all)*p/100].Microseconds())/1000, fmt.Sprintf("p%d-ms", p))
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 }
 
 // BenchmarkEnqueueBatch enqueues a thousand messages of 500 bytes in each commit.

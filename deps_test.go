@@ -39,6 +39,7 @@ var rooms = []room{
 	{dir: "sabotage/hunt", imports: []string{".", "fuzz", "internal/base", "manifest", "segment", "vfs", "wal", "wal/frame"}, outside: []string{modXXHash, modCompress}, system: true},
 	{dir: "fuzz/adversary"}, // tests alone
 	{dir: "fuzz/damage", imports: []string{".", "vfs"}, adapter: "forebay"},
+	{dir: "fuzz/scenarios"}, // tests alone
 	{dir: "fuzz/real", imports: []string{".", "vfs"}, outside: []string{"golang.org/x/sys"}, system: true},
 	{dir: "fuzz/systems", imports: []string{".", "buffer", "eventstore", "fuzz", "queue", "sink", "vfs"}},
 	{dir: "fuzz", imports: []string{".", "vfs"}, outside: []string{modXXHash}, adapter: "forebay"},

@@ -2,7 +2,9 @@ package forebay_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,4 +129,67 @@ func TestLogHasADiskOfItsOwn(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, v, 500)
 	require.NoError(t, db.Close())
+}
+
+// BenchmarkPutAtRate has 64 who put 10,000 keys of 500 bytes a second together, durably,
+// and says how long each waits, counted from when it was due: with nothing else going on,
+// and with checkpoints and merges one after the other.
+func BenchmarkPutAtRate(b *testing.B) {
+	for _, name := range []string{"idle", "settling"} {
+		b.Run(name, func(b *testing.B) {
+			const who, every = 64, 64 * time.Second / 10_000
+			db, err := forebay.Open(b.TempDir(), nil)
+			require.NoError(b, err)
+			defer db.Close()
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(50 * time.Millisecond):
+					}
+					if name == "settling" {
+						if err := db.Checkpoint(background); err != nil {
+							b.Error(err)
+						}
+						if err := db.Compact(background); err != nil {
+							b.Error(err)
+						}
+					}
+				}
+			}()
+			took := make([][]time.Duration, who)
+			b.ResetTimer()
+			var work sync.WaitGroup
+			start := time.Now()
+			for w := range who {
+				work.Go(func() {
+					value := make([]byte, 500)
+					due := start.Add(time.Duration(w) * every / who)
+					for i := w; i < b.N; i += who {
+						time.Sleep(time.Until(due))
+						if err := db.Put(fmt.Append(nil, "key ", i*7919%100_003), value); err != nil {
+							b.Error(err)
+						}
+						took[w] = append(took[w], time.Since(due))
+						due = due.Add(every)
+					}
+				})
+			}
+			work.Wait()
+			b.StopTimer()
+			close(stop)
+			<-stopped
+			all := slices.Concat(took...)
+			slices.Sort(all)
+			for _, p := range []int{50, 99} {
+				b.ReportMetric(float64(all[len(all)*p/100].Microseconds())/1000, fmt.Sprintf("p%d-ms", p))
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
+			s := db.Stats()
+			b.ReportMetric(float64(s.Checkpoints+s.Compactions), "settled")
+		})
+	}
 }

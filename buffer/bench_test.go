@@ -2,9 +2,13 @@ package buffer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -55,5 +59,51 @@ func BenchmarkThrough(b *testing.B) {
 				require.EqualValues(b, b.N, buf.Stats().Done)
 			})
 		}
+	}
+}
+
+// BenchmarkAddAtRate has 64 who add 10,000 rows a second together, durably, and says how
+// long each waits, counted from when it was due: with a sink that takes them, and with one
+// that is away.
+func BenchmarkAddAtRate(b *testing.B) {
+	for name, to := range map[string]sink.Sink{
+		"sink=running": discard,
+		"sink=away":    sink.Func(func(context.Context, sink.Batch) error { return errors.New("away") }),
+	} {
+		b.Run(name, func(b *testing.B) {
+			const who, every = 64, 64 * time.Second / 10_000
+			db, err := forebay.Open(b.TempDir(), nil)
+			require.NoError(b, err)
+			defer db.Close()
+			buf, err := buffer.Open(db, "b", to, nil)
+			require.NoError(b, err)
+			defer buf.Close()
+			value := make([]byte, 480)
+			took := make([][]time.Duration, who)
+			b.ResetTimer()
+			var work sync.WaitGroup
+			start := time.Now()
+			for w := range who {
+				work.Go(func() {
+					due := start.Add(time.Duration(w) * every / who)
+					for i := w; i < b.N; i += who {
+						time.Sleep(time.Until(due))
+						if _, err := buf.Add(buffer.Row{Value: value}); err != nil {
+							b.Error(err)
+						}
+						took[w] = append(took[w], time.Since(due))
+						due = due.Add(every)
+					}
+				})
+			}
+			work.Wait()
+			b.StopTimer()
+			all := slices.Concat(took...)
+			slices.Sort(all)
+			for _, p := range []int{50, 99} {
+				b.ReportMetric(float64(all[len(all)*p/100].Microseconds())/1000, fmt.Sprintf("p%d-ms", p))
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
 	}
 }

@@ -474,7 +474,7 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 	case s.db.shut.Load():
 		return ErrClosed
 	}
-	next, on, err := s.settledFrom(from, yield)
+	next, on, err := s.settledFrom(from, false, yield)
 	if err != nil || !on {
 		return err
 	}
@@ -497,7 +497,7 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 		pos, rec, ok, err := t.TryNext()
 		if err == nil && !ok { // what is left may have been settled, of files that are gone
 			from := next
-			if next, on, err = s.settledFrom(next, yield); err != nil || !on {
+			if next, on, err = s.settledFrom(next, true, yield); err != nil || !on {
 				return err
 			}
 			switch {
@@ -529,7 +529,7 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 		}
 		offset := batch.FirstOffset(value)
 		if offset > next { // what is between may have been settled
-			if next, on, err = s.settledFrom(next, yield); err != nil || !on {
+			if next, on, err = s.settledFrom(next, true, yield); err != nil || !on {
 				return err
 			}
 		}
@@ -552,8 +552,9 @@ func (s *Sequence) each(ctx context.Context, from uint64, follow bool, yield fun
 }
 
 // settledFrom calls yield for items from next on as long as the index has them itself.
-// It returns the offset at which that ends, and whether yield wants more.
-func (s *Sequence) settledFrom(next uint64, yield func(Item) bool) (uint64, bool, error) {
+// It returns the offset at which that ends, and whether yield wants more. Holes that a
+// salvage left it passes over, but for one at next itself if over is false.
+func (s *Sequence) settledFrom(next uint64, over bool, yield func(Item) bool) (uint64, bool, error) {
 	it := s.ks.NewIterator(nil)
 	defer it.Close()
 	var key [8]byte
@@ -563,9 +564,20 @@ func (s *Sequence) settledFrom(next uint64, yield func(Item) bool) (uint64, bool
 		if err != nil {
 			return next, false, err
 		}
-		if e.Settled == nil || next < e.Offset || next >= e.End() {
+		if next < e.Offset || next >= e.End() {
 			break
 		}
+		if e.Size == 0 && over {
+			if first, _, err := s.Bounds(); err != nil || next < first { // it was trimmed
+				return next, err == nil, err
+			}
+			next = e.End()
+			continue
+		}
+		if e.Settled == nil {
+			break
+		}
+		over = true
 		offset := e.Offset
 		for items := batch.ItemsOf(e.Settled); items.Next(); offset++ {
 			if offset < next {

@@ -62,7 +62,9 @@ func (tx *Tx) over(err error) {
 	hooks, out := tx.hooks, Outcome{LSN: tx.lsn, Err: err, rec: tx.rec}
 	tx.hooks, tx.rec, tx.lsn = nil, nil, 0
 	c := tx.left
-	tx.left = nil
+	if tx.left = nil; out.rec == nil {
+		c = nil // what was not waited for is what it had read; it commits nothing
+	}
 	if len(hooks) == 0 {
 		return
 	}

@@ -186,33 +186,66 @@ func (t *Topic) SeekTime(ctx context.Context, at time.Time) (uint64, error) {
 		mid := lo + (hi-lo)/2
 		m, ok, err := t.at(ctx, mid)
 		switch {
-		case errors.Is(err, forebay.ErrNotFound): // it went meanwhile, and all before it
-			lo = mid + 1
 		case err != nil:
 			return 0, err
 		case ok && m.Time.Before(at.Add(-disorder)):
-			lo = mid + 1
+			lo = m.Offset + 1
 		default: // what is not durable yet is not older, either
 			hi = mid
 		}
 	}
-	for m, err := range t.Read(ctx, lo) {
-		if err != nil {
-			return 0, err
-		}
-		if !m.Time.Before(at) {
-			return m.Offset, nil
-		}
-		lo = m.Offset + 1
+	if _, lo, err = t.there(ctx, lo, func(m Message) bool { return m.Time.Before(at) }); err != nil {
+		return 0, err
 	}
 	return lo, nil
 }
 
-// at returns a message without its payload; ok is false where it is not durable.
+// at returns the first durable message from an offset on, without its payload; ok is
+// false where there is none.
 func (t *Topic) at(ctx context.Context, offset uint64) (m Message, ok bool, err error) {
-	for m, err := range t.Read(ctx, offset) {
-		m.Payload = nil
-		return m, err == nil, err
+	m, _, err = t.there(ctx, offset, func(Message) bool { ok = true; return false })
+	m.Payload = nil
+	return m, ok, err
+}
+
+// there calls each for the durable messages from an offset on that are there, whatever
+// was taken out meanwhile or lost by a salvage, until it returns false. It returns the
+// last message for which it was called, and where it ended: the offset of that, or of
+// what comes behind.
+func (t *Topic) there(ctx context.Context, from uint64, each func(Message) bool) (last Message, end uint64, err error) {
+	for {
+		was := from
+		for m, err := range t.Read(ctx, from) {
+			if errors.Is(err, forebay.ErrNotFound) {
+				var behind uint64
+				if behind, err = t.behind(from); err == nil && behind <= from {
+					err = fmt.Errorf("%w: message %d", forebay.ErrNotFound, from)
+				}
+				if from = behind; err == nil {
+					break
+				}
+			}
+			if err != nil {
+				return last, from, err
+			}
+			if last, from = m, m.Offset; !each(m) {
+				return last, from, nil
+			}
+			from++
+			was = from
+		}
+		if from == was {
+			return last, from, nil
+		}
 	}
-	return m, false, nil
+}
+
+// behind returns the offset of the first message that is there from one on that is not,
+// or of the next one that will be.
+func (t *Topic) behind(offset uint64) (uint64, error) {
+	for a, err := range t.seq.Appends(offset) {
+		return a.Offset, err
+	}
+	_, next, err := t.seq.Bounds()
+	return next, err
 }

@@ -16,18 +16,26 @@ import (
 // takes its place, in one commit with which the old rows, their checkpoint and their dead
 // letters are gone; readers in a View keep what they see. A rebuild of the same Schema
 // that was ended before is gone on with, one of another Schema is given up.
+//
+// ErrNoRebuild: somebody gave it up meanwhile. That another Rebuild finished it is none.
 func (p *Projection) Rebuild(ctx context.Context) error {
-	if err := p.startBuild(ctx); err != nil {
+	gen, err := p.startBuild(ctx)
+	if err != nil {
 		return err
 	}
 	for {
-		if _, err := p.catchUp(ctx, building); err != nil {
-			if errors.Is(err, ErrNoRebuild) { // another one has finished it
-				return p.dropGarbage()
-			}
-			return err
+		_, err := p.catchUp(ctx, building)
+		switched := false
+		if err == nil {
+			switched, err = p.switchOver(ctx)
 		}
-		switch switched, err := p.switchOver(ctx); {
+		if errors.Is(err, ErrNoRebuild) {
+			if st, serr := p.Status(); serr != nil || st.Generation < gen {
+				return errors.Join(err, serr)
+			}
+			switched, err = true, nil // another one has finished it
+		}
+		switch {
 		case err != nil:
 			return err
 		case switched:
@@ -82,10 +90,11 @@ func (p *Projection) giveUp(ks forebay.Space, g *generations) error {
 	return p.discard(ks, gen)
 }
 
-func (p *Projection) startBuild(ctx context.Context) error {
-	return p.change(ctx, func(tx *forebay.Tx, ks forebay.Space, g *generations) error {
+// startBuild returns the generation that is to be built.
+func (p *Projection) startBuild(ctx context.Context) (gen uint64, err error) {
+	err = p.change(ctx, func(tx *forebay.Tx, ks forebay.Space, g *generations) error {
 		if g.building != 0 {
-			if g.buildSchema == uint64(p.o.Schema) {
+			if gen = g.building; g.buildSchema == uint64(p.o.Schema) {
 				return nil
 			}
 			if err := p.giveUp(ks, g); err != nil {
@@ -94,8 +103,10 @@ func (p *Projection) startBuild(ctx context.Context) error {
 		}
 		g.building, g.buildSchema = g.next, uint64(p.o.Schema)
 		g.next++
-		return p.begin(tx, ks, g.building)
+		gen = g.building
+		return p.begin(tx, ks, gen)
 	})
+	return gen, err
 }
 
 // switchOver has the generation that was built serve, if it is as far as the one that

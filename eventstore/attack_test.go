@@ -1,6 +1,10 @@
 package eventstore_test
 
 import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -8,6 +12,77 @@ import (
 	"github.com/forebaydb/forebay"
 	"github.com/forebaydb/forebay/eventstore"
 )
+
+// asked is a context that does something when it is asked for the nth time.
+type asked struct {
+	context.Context
+	mu sync.Mutex // guards n
+	n  int
+	do func()
+}
+
+func askedAt(t *testing.T, n int, do func()) *asked {
+	return &asked{Context: t.Context(), n: n, do: do}
+}
+
+func (c *asked) ask() {
+	c.mu.Lock()
+	c.n--
+	now := c.n == 0
+	c.mu.Unlock()
+	if now {
+		c.do()
+	}
+}
+
+func (c *asked) left() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
+}
+
+func (c *asked) Err() error {
+	c.ask()
+	return c.Context.Err()
+}
+
+func (c *asked) Done() <-chan struct{} {
+	c.ask()
+	return c.Context.Done()
+}
+
+// Retain beside another one counted what that one took, and returned ErrRetained when its
+// files had gone.
+func TestRetainBesideRetain(t *testing.T) {
+	for _, files := range []bool{false, true} {
+		ended := false
+		for at := 1; !ended; at++ {
+			db, s := newStore(t, nil)
+			size := 1
+			if files {
+				size = 100_000
+			}
+			for i := range 30 {
+				add(t, s, fmt.Sprint("s", i%3), strings.Repeat("x", size))
+			}
+			var inner eventstore.Retained
+			c := askedAt(t, at, func() {
+				var err error
+				inner, err = s.Retain(ctx, eventstore.Retention{Before: 10})
+				require.NoError(t, err)
+				require.NoError(t, db.Checkpoint(ctx))
+			})
+			out, err := s.Retain(c, eventstore.Retention{Before: 20})
+			require.NoError(t, err, at)
+			require.Equal(t, uint64(20), out.First)
+			require.Equal(t, uint64(20), out.Events+inner.Events, at)
+			require.False(t, out.Held)
+			verify(t, s)
+			ended = c.left() > 0
+			require.NoError(t, db.Close())
+		}
+	}
+}
 
 // A rebuild that somebody gave up returned as if it had been done; one that somebody
 // else finished is done.

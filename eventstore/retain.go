@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -67,7 +68,7 @@ func (s *Store) Retain(ctx context.Context, r Retention) (out Retained, err erro
 		}
 		out.First, out.Events, out.Bytes = st.floor, out.Events+st.events, out.Bytes+st.bytes
 		out.Held = out.Held || st.held
-		if st.events == 0 {
+		if st.events == 0 && !st.again {
 			break
 		}
 	}
@@ -120,6 +121,7 @@ func (s *Store) retainTo(ctx context.Context, r Retention) (uint64, error) {
 type step struct {
 	floor, events, bytes uint64
 	held                 bool
+	again                bool // another Retain has moved the floor meanwhile
 }
 
 func (s *Store) retainStep(ctx context.Context, to uint64) (st step, err error) {
@@ -142,12 +144,14 @@ func (s *Store) retainStep(ctx context.Context, to uint64) (st step, err error) 
 		return st, nil
 	}
 	bases, err := s.basesAt(ctx, from, end)
+	if gone := (*RetainedError)(nil); errors.As(err, &gone) {
+		return step{floor: gone.First, again: true}, nil
+	}
 	if err != nil {
 		return st, err
 	}
-	moved := false
 	err = s.db.UpdateLevel(ctx, forebay.Durable, func(tx *forebay.Tx) error {
-		moved, st.held = false, false
+		st.again, st.held = false, false
 		main, err := tx.Keyspace(s.main.Name())
 		if err != nil {
 			return err
@@ -156,9 +160,8 @@ func (s *Store) retainStep(ctx context.Context, to uint64) (st step, err error) 
 		if err != nil {
 			return err
 		}
-		if floor != from { // another Retain is at work
-			st.floor = floor
-			moved = floor > from
+		if floor != from {
+			st.floor, st.again = floor, true
 			return nil
 		}
 		needed, err := s.needed(tx)
@@ -178,7 +181,6 @@ func (s *Store) retainStep(ctx context.Context, to uint64) (st step, err error) 
 				return err
 			}
 		}
-		moved = true
 		return main.Put(floorKey, binary.BigEndian.AppendUint64(nil, end))
 	})
 	switch {
@@ -186,8 +188,8 @@ func (s *Store) retainStep(ctx context.Context, to uint64) (st step, err error) 
 		return st, err
 	case st.held:
 		return s.retainHeld(ctx, from, end)
-	case !moved:
-		return step{floor: st.floor}, nil
+	case st.again:
+		return step{floor: st.floor, again: true}, nil
 	}
 	st.floor, st.events = end, end-from
 	return st, nil

@@ -155,7 +155,7 @@ func (a *Aggregate[S]) fold(ctx context.Context, s *Store, stream string, to unt
 	saved := snapshot{schema: a.Schema}
 	if snap != nil {
 		for subject, id := range snap.subjects {
-			saved.add(subject, id)
+			saved.subjects.put(subject, id)
 		}
 	}
 	if l.Version >= to.version {

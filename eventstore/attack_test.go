@@ -123,3 +123,37 @@ func TestRebuildThatIsGivenUp(t *testing.T) {
 		require.Equal(t, map[string]string{"a": "12"}, got)
 	}
 }
+
+// A load that had begun with a snapshot of before a Forget, and met a payload under the
+// subject's next key, saved what was forgotten in a snapshot again.
+func TestForgetAndReadmitBesideALoad(t *testing.T) {
+	_, s := newStore(t, nil)
+	j := journal(2)
+	plain := j.Apply
+	_, err := s.Append(ctx, "a", eventstore.Any, secret("bob", "first"), text("2"))
+	require.NoError(t, err)
+	l, err := j.Load(ctx, s, "a")
+	require.NoError(t, err)
+	require.NoError(t, l.SnapshotErr)
+	add(t, s, "a", "3")
+	var once sync.Once
+	j.Encode = func(state string) ([]byte, error) { return []byte(state), nil }
+	j.Decode = func(b []byte) (string, error) {
+		once.Do(func() {
+			require.NoError(t, s.Forget(ctx, "bob"))
+			require.NoError(t, s.Readmit(ctx, "bob"))
+			_, err := s.Append(ctx, "a", eventstore.Any, secret("bob", "second"))
+			require.NoError(t, err)
+		})
+		return string(b), nil
+	}
+	l, err = j.Load(ctx, s, "a")
+	require.NoError(t, err)
+	require.Equal(t, uint64(2), l.Snapshot)
+	require.ErrorIs(t, l.SnapshotErr, eventstore.ErrForgotten)
+	j.Apply = plain
+	l, err = j.Load(ctx, s, "a")
+	require.NoError(t, err)
+	require.NotContains(t, l.State, "first")
+	require.Contains(t, l.State, "second")
+}

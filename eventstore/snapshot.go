@@ -36,13 +36,6 @@ const (
 // it has no snapshots.
 var ErrSubjects = errors.New("eventstore: too many subjects in a snapshot")
 
-func (p *snapshot) add(subject string, id keyID) {
-	if p.subjects == nil {
-		p.subjects = opened{}
-	}
-	p.subjects[subject] = id
-}
-
 func snapshotPrefix(aggregate, stream string) []byte {
 	b := append([]byte{'s'}, aggregate...)
 	return append(append(append(b, 0), stream...), 0)
@@ -89,7 +82,7 @@ func decodeSnapshot(b []byte) (*snapshot, error) {
 		if d.bad {
 			return nil, fmt.Errorf("%w: snapshot", ErrDamaged)
 		}
-		p.add(subject, keyID(id))
+		p.subjects.put(subject, keyID(id))
 	}
 	p.state = bytes.Clone(d.b)
 	return &p, nil

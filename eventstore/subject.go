@@ -216,18 +216,25 @@ func (s *Store) open(ev *Event) error {
 	return nil
 }
 
-// opened are the keys that payloads were opened with.
+// opened are the keys that payloads were opened with; the zero keyID, which no subject
+// has, where they were several: the first of them was removed meanwhile.
 type opened map[string]keyID
 
 // add notes an event whose payload was read.
 func (o *opened) add(ev Event) {
-	if ev.key == (keyID{}) || ev.Erased {
-		return
+	if ev.key != (keyID{}) && !ev.Erased {
+		o.put(ev.Subject, ev.key)
 	}
+}
+
+func (o *opened) put(subject string, id keyID) {
 	if *o == nil {
 		*o = opened{}
 	}
-	(*o)[ev.Subject] = ev.key
+	if had, ok := (*o)[subject]; ok && had != id {
+		id = keyID{}
+	}
+	(*o)[subject] = id
 }
 
 // still says whether all of them are still there. In a transaction that stays so until
@@ -243,7 +250,7 @@ func (s *Store) still(tx *forebay.Tx, o opened) (bool, error) {
 	for subject, id := range o {
 		same := false
 		err := ks.GetFunc([]byte(subject), func(rec []byte) error {
-			same = len(rec) >= keyHead && rec[1] == keyLive && keyID(rec[2:18]) == id
+			same = len(rec) >= keyHead && rec[1] == keyLive && keyID(rec[2:18]) == id && id != keyID{}
 			return nil
 		})
 		if err != nil && !errors.Is(err, forebay.ErrNotFound) {

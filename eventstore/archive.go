@@ -11,6 +11,7 @@ import (
 	"hash"
 	"io"
 	"iter"
+	"maps"
 
 	"github.com/forebaydb/forebay"
 )
@@ -107,16 +108,14 @@ type StreamHead struct {
 
 // VerifyArchive reads an archive to its end and looks that nothing in it was changed: by
 // its sum, and by the chain of each stream's hashes. heads, if not nil, is where streams
-// stood before, and is brought forward: for archives of one store, one after the other,
+// stood before, and is brought forward unless there is an error: for archives of one store,
+// one after the other,
 // begin with an empty map; then events that are missing between them are found, and at
 // the end heads compares with StreamInfo (First-1 and Prev) of what the store still has.
 // Without it a stream's first event in the archive is taken as it is. What is wrong is
 // ErrDamaged; other errors are r's.
 func VerifyArchive(r io.Reader, heads map[string]StreamHead) (ArchiveInfo, error) {
-	whole := heads != nil
-	if !whole {
-		heads = map[string]StreamHead{}
-	}
+	now := map[string]StreamHead{} // of this archive
 	a := archiveReader{sum: sha256.New(), r: bufio.NewReader(r)}
 	var n names
 	for it, err := range a.items() {
@@ -128,10 +127,17 @@ func VerifyArchive(r io.Reader, heads map[string]StreamHead) (ArchiveInfo, error
 		if err != nil {
 			return a.info, err
 		}
-		if h, known := heads[ev.Stream]; (known || whole) && (ev.Version != h.Version+1 || ev.Prev != h.Hash) {
+		h, known := now[ev.Stream]
+		if !known && heads != nil {
+			h, known = heads[ev.Stream], true
+		}
+		if known && (ev.Version != h.Version+1 || ev.Prev != h.Hash) {
 			return a.info, failedAt(ev, fmt.Errorf("%w: it does not follow version %d of its stream", ErrDamaged, h.Version))
 		}
-		heads[ev.Stream] = StreamHead{ev.Version, hashOf(raw)}
+		now[ev.Stream] = StreamHead{ev.Version, hashOf(raw)}
+	}
+	if heads != nil {
+		maps.Copy(heads, now)
 	}
 	return a.info, nil
 }
@@ -165,6 +171,7 @@ func (s *Store) ReadArchive(ctx context.Context, r io.Reader) iter.Seq2[Event, e
 // archiveReader reads an archive, and sums what it reads.
 type archiveReader struct {
 	r    *bufio.Reader
+	err  error // of r, where it was read by the byte
 	sum  hash.Hash
 	info ArchiveInfo
 }
@@ -175,6 +182,7 @@ func (a *archiveReader) ReadByte() (byte, error) {
 	if err == nil {
 		a.sum.Write([]byte{b})
 	}
+	a.err = err
 	return b, err
 }
 
@@ -210,8 +218,8 @@ func (a *archiveReader) items() iter.Seq2[forebay.Item, error] {
 
 func (a *archiveReader) uvarint() (uint64, error) {
 	v, err := binary.ReadUvarint(a)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return 0, fmt.Errorf("%w: archive: a number: %w", ErrDamaged, err)
+	if err != nil && a.err == nil {
+		return 0, a.damaged("a number: " + err.Error())
 	}
 	return v, err
 }

@@ -1,11 +1,15 @@
 package eventstore_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
 
@@ -156,4 +160,26 @@ func TestForgetAndReadmitBesideALoad(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, l.State, "first")
 	require.Contains(t, l.State, "second")
+}
+
+// An error of the reader of an archive was damage where a number was read, and heads was
+// brought forward by an archive that could not be read to its end.
+func TestArchiveThatCannotBeRead(t *testing.T) {
+	_, s := newStore(t, nil)
+	for i := range 3 {
+		add(t, s, "a", fmt.Sprint(i))
+	}
+	b, _ := archive(t, s, ^uint64(0))
+	fault := errors.New("the line is cut")
+	heads := map[string]eventstore.StreamHead{}
+	for n := range len(b) + 1 {
+		r := io.MultiReader(bytes.NewReader(b[:n]), iotest.ErrReader(fault))
+		_, err := eventstore.VerifyArchive(r, heads)
+		require.ErrorIs(t, err, fault, n)
+		require.NotErrorIs(t, err, eventstore.ErrDamaged, n)
+		require.Empty(t, heads, n)
+	}
+	_, err := eventstore.VerifyArchive(bytes.NewReader(b), heads)
+	require.NoError(t, err)
+	require.Equal(t, uint64(3), heads["a"].Version)
 }

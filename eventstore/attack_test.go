@@ -183,3 +183,21 @@ func TestArchiveThatCannotBeRead(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, uint64(3), heads["a"].Version)
 }
+
+// Verify counted a sealed payload that it could not open among those that it could.
+func TestVerifyCountsWhatOpens(t *testing.T) {
+	db, s := newStore(t, nil)
+	_, err := s.Append(ctx, "a", eventstore.Any, secret("bob", "1"), secret("eve", "2"))
+	require.NoError(t, err)
+	require.Equal(t, uint64(2), verify(t, s).Sealed)
+	keys, err := db.Keyspace("events/bank/keys")
+	require.NoError(t, err)
+	rec, err := keys.Get([]byte("bob"))
+	require.NoError(t, err)
+	rec[len(rec)-1] ^= 1
+	require.NoError(t, keys.Put([]byte("bob"), rec))
+	r, err := s.Verify(ctx)
+	require.ErrorIs(t, err, eventstore.ErrDamaged)
+	require.Equal(t, uint64(1), r.Sealed)
+	require.Zero(t, r.Erased)
+}

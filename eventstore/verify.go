@@ -125,8 +125,7 @@ func (v *verifier) event(it forebay.Item, n *names) error {
 				return err
 			}
 			v.problem("%w", err)
-		}
-		if ev.Erased {
+		} else if ev.Erased {
 			v.report.Erased++
 		} else {
 			v.report.Sealed++

@@ -201,3 +201,25 @@ func TestVerifyCountsWhatOpens(t *testing.T) {
 	require.Equal(t, uint64(1), r.Sealed)
 	require.Zero(t, r.Erased)
 }
+
+// Reindex beside an append put the stream's head back, and the next append gave its
+// version again.
+func TestReindexBesideAnAppend(t *testing.T) {
+	ended := false
+	for at := 1; !ended; at++ {
+		db, s := newStore(t, nil)
+		add(t, s, "a", "1", "2")
+		add(t, s, "b", "1")
+		c := askedAt(t, at, func() { add(t, s, "a", "3") })
+		err := s.Reindex(c)
+		if ended = c.left() > 0; ended {
+			require.NoError(t, err)
+		} else if err != nil {
+			require.ErrorIs(t, err, eventstore.ErrConflict, at)
+		}
+		add(t, s, "a", "4")
+		require.NoError(t, s.Reindex(ctx))
+		verify(t, s)
+		require.NoError(t, db.Close())
+	}
+}

@@ -221,7 +221,7 @@ func (s *Store) Reindex(ctx context.Context) error {
 		return err
 	}
 	next := s.seq.Next()
-	r := reindexer{s: s, heads: map[string]head{}}
+	r := reindexer{s: s, next: next, heads: map[string]head{}}
 	if err := s.clearIndex(ctx); err != nil {
 		return err
 	}
@@ -236,10 +236,7 @@ func (s *Store) Reindex(ctx context.Context) error {
 	if err := r.putHeads(ctx); err != nil {
 		return err
 	}
-	if s.seq.Next() != next {
-		return fmt.Errorf("%w: events were appended during Reindex", ErrConflict)
-	}
-	return nil
+	return r.still()
 }
 
 // clearIndex deletes the whole index.
@@ -256,10 +253,20 @@ func (s *Store) clearIndex(ctx context.Context) error {
 // reindexer collects entries: one for each run of events of a stream in one commit.
 type reindexer struct {
 	s     *Store
+	next  uint64 // offset behind the last event when it began
 	heads map[string]head
 	puts  []entry
 	names []string // their streams
 	last  string   // stream of the last event
+}
+
+// still is ErrConflict when events were appended since it began. In a transaction that
+// has read a head before, and is committed, that head is as it was when this was asked.
+func (r *reindexer) still() error {
+	if r.s.seq.Next() != r.next {
+		return fmt.Errorf("%w: events were appended during Reindex", ErrConflict)
+	}
+	return nil
 }
 
 func (r *reindexer) add(ctx context.Context, it forebay.Item, n *names) error {
@@ -327,7 +334,7 @@ func (r *reindexer) putHeads(ctx context.Context) error {
 					return err
 				}
 			}
-			return nil
+			return r.still()
 		}); err != nil {
 			return err
 		}
@@ -382,7 +389,7 @@ func (r *reindexer) lostHeads(ctx context.Context) error {
 					return err
 				}
 			}
-			return nil
+			return r.still()
 		}); err != nil {
 			return err
 		}

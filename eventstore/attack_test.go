@@ -55,6 +55,32 @@ func (c *asked) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
+// A stream that was being read ended with ErrIndex when Retain took events between its
+// last event that was read and its next one.
+func TestStreamBesideRetain(t *testing.T) {
+	_, s := newStore(t, nil)
+	const many = 512 // entries that are looked up at once
+	for range many {
+		add(t, s, "a", "x")
+	}
+	for range 5 {
+		add(t, s, "b", "x")
+	}
+	add(t, s, "a", "last")
+	n := uint64(0)
+	for ev, err := range s.Stream(ctx, "a", 1) {
+		require.NoError(t, err)
+		n++
+		require.Equal(t, n, ev.Version)
+		if n == many {
+			out, err := s.Retain(ctx, eventstore.Retention{Before: many + 5})
+			require.NoError(t, err)
+			require.Equal(t, uint64(many+5), out.First)
+		}
+	}
+	require.Equal(t, uint64(many+1), n)
+}
+
 // Retain beside another one counted what that one took, and returned ErrRetained when its
 // files had gone.
 func TestRetainBesideRetain(t *testing.T) {

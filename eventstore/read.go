@@ -289,10 +289,14 @@ func (w *streamWalk) run(ctx context.Context, entries []entry) ([]entry, error) 
 	}
 	for it, err := range items {
 		if err != nil {
-			if errors.Is(err, forebay.ErrNotFound) {
-				err = w.s.missing(w.stream, w.next)
+			switch {
+			case !errors.Is(err, forebay.ErrNotFound):
+				return nil, err
+			case readOn: // what was taken out may end before the next version, which is sought
+				w.lsn = 0
+				return entries, nil
 			}
-			return nil, err
+			return nil, w.s.missing(w.stream, w.next)
 		}
 		e := entries[0]
 		w.at, w.lsn = it.Offset+1, it.LSN

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/forebaydb/forebay"
 )
@@ -153,7 +154,8 @@ func isOurs(err error) bool {
 		}
 	}
 	var damaged *forebay.CorruptionError
-	return errors.As(err, &damaged)
+	var disk *fs.PathError // of a read that the disk failed at
+	return errors.As(err, &damaged) || errors.As(err, &disk)
 }
 
 // update runs fn in a transaction in which the generation is at an offset, and moves it

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/forebaydb/forebay"
 	"github.com/forebaydb/forebay/eventstore"
+	"github.com/forebaydb/forebay/vfs"
 )
 
 // asked is a context that does something when it is asked for the nth time.
@@ -186,6 +188,67 @@ func TestForgetAndReadmitBesideALoad(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, l.State, "first")
 	require.Contains(t, l.State, "second")
+}
+
+// A read of rows or keys that the disk failed at made a dead letter of the event.
+func TestDiskFailsBesideAProjection(t *testing.T) {
+	for _, what := range []string{"rows", "range", "keys"} {
+		t.Run(what, func(t *testing.T) {
+			in := vfs.NewInjector(vfs.NewMem())
+			db := openDB(t, in)
+			s := open(t, db, nil)
+			var rule *vfs.Armed
+			fail := false
+			o := eventstore.ProjectionOptions{Name: "p", Apply: func(rows forebay.Space, ev eventstore.Event) error {
+				if fail && rule == nil && what != "keys" {
+					rule = in.Add(vfs.Rule{Call: vfs.CallRead, Name: "*.seg", Forever: true, Err: syscall.EIO})
+				}
+				key := []byte(ev.Stream)
+				if what == "range" {
+					for _, err := range rows.Range(key, append(key, 0)) {
+						if err != nil {
+							return err
+						}
+					}
+				} else if _, err := rows.Get(key); err != nil && !errors.Is(err, forebay.ErrNotFound) {
+					return err
+				}
+				return rows.Put(key, append(make([]byte, 500), ev.Payload...))
+			}}
+			p := projection(t, s, o)
+			for i := range 1000 {
+				n := secret(fmt.Sprintf("u%0200d", i), "x")
+				n.Headers = map[string]string{"h": strings.Repeat("h", 100)}
+				_, err := s.Append(ctx, fmt.Sprint("s", i), eventstore.Any, n)
+				require.NoError(t, err)
+			}
+			catchUp(t, p)
+			require.NoError(t, db.Checkpoint(ctx))
+			require.NoError(t, db.Close())
+			db = openDB(t, in)
+			s = open(t, db, nil)
+			p = projection(t, s, o)
+			_, err := s.Append(ctx, "s500", eventstore.Any, secret(fmt.Sprintf("u%0200d", 500), "y"))
+			require.NoError(t, err)
+			require.NoError(t, db.Close())
+			db = openDB(t, in)
+			s = open(t, db, nil)
+			p = projection(t, s, o)
+			_, err = p.Status() // where it is is in memory now
+			require.NoError(t, err)
+			fail = true
+			if what == "keys" {
+				rule = in.Add(vfs.Rule{Call: vfs.CallRead, Name: "*.seg", Forever: true, Err: syscall.EIO})
+			}
+			_, err = p.CatchUp(ctx)
+			require.ErrorIs(t, err, syscall.EIO)
+			require.NotNil(t, rule)
+			fail = false
+			rule.Remove()
+			require.Empty(t, deadLetters(t, p))
+			require.Equal(t, 1, catchUp(t, p))
+		})
+	}
 }
 
 // An error of the reader of an archive was damage where a number was read, and heads was

@@ -41,8 +41,9 @@ type ProjectionOptions struct {
 	// and writes there, and nowhere else. It runs inside of a transaction, perhaps more
 	// than once for one event, of which one is committed, in the order of the events.
 	// An error undoes what it did with the event, and means that the event cannot be
-	// applied; but errors of rows (conflict, closed, full, damage) are to be returned as
-	// they are, and are not the event's.
+	// applied; but errors of rows (conflict, closed, full, damage, the disk's, which are
+	// *fs.PathError) are to be returned as they are, wrapped or not, and are not the
+	// event's.
 	//
 	// An event of type Forgotten says that the rows about Event.Subject are to go, and
 	// one that is Erased has no payload any more.

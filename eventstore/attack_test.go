@@ -3,6 +3,7 @@ package eventstore_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay"
+	"github.com/forebaydb/forebay/check"
 	"github.com/forebaydb/forebay/eventstore"
 	"github.com/forebaydb/forebay/vfs"
 )
@@ -310,5 +312,129 @@ func TestReindexBesideAnAppend(t *testing.T) {
 		require.NoError(t, s.Reindex(ctx))
 		verify(t, s)
 		require.NoError(t, db.Close())
+	}
+}
+
+// Where a salvage has left a hole, events behind it could not be come to: not by a
+// projection that was there, nor from the first one on when the hole was in front.
+func TestHoles(t *testing.T) {
+	for _, which := range []string{"first", "middle", "last"} {
+		t.Run(which, func(t *testing.T) {
+			fs := vfs.NewMem()
+			opts := &forebay.Options{FS: fs, MemtableSize: 64 << 10, LogFileSize: 64 << 10}
+			db, err := forebay.Open("data", opts)
+			require.NoError(t, err)
+			s := open(t, db, nil)
+			const many = 600
+			for i := range many {
+				add(t, s, fmt.Sprint("s", i%7), fmt.Sprintf("%d %0700d", i, 0))
+			}
+			require.NoError(t, db.Checkpoint(ctx))
+			require.NoError(t, db.Close())
+			names, err := fs.List("data")
+			require.NoError(t, err)
+			var logs []string
+			for _, name := range names {
+				if strings.HasSuffix(name, ".log") {
+					logs = append(logs, "data/"+name)
+				}
+			}
+			require.Greater(t, len(logs), 4)
+			lose := func(name string) *check.Salvaged {
+				require.NoError(t, fs.Remove(name))
+				out, err := check.Salvage(ctx, &check.Config{FS: fs, Dir: "data"}, "saved")
+				require.NoError(t, err)
+				return out
+			}
+			var out *check.Salvaged
+			switch which {
+			case "first":
+				out = lose(logs[0])
+			case "middle":
+				out = lose(logs[2])
+			case "last": // that has events
+				for i := len(logs) - 1; out == nil || out.LostItems == 0; i-- {
+					if out != nil {
+						names, err := fs.List("saved")
+						require.NoError(t, err)
+						for _, name := range names {
+							require.NoError(t, fs.Remove("saved/"+name))
+						}
+					}
+					out = lose(logs[i])
+				}
+			}
+			require.Positive(t, out.LostItems)
+			db, err = forebay.Open("saved", opts)
+			require.NoError(t, err)
+			defer db.Close()
+			s = open(t, db, nil)
+			require.NoError(t, s.Reindex(ctx))
+
+			var there []uint64
+			has := map[uint64]bool{}
+			for ev, err := range s.All(ctx, 0) {
+				require.NoError(t, err)
+				there = append(there, ev.Offset)
+				has[ev.Offset] = true
+			}
+			require.Len(t, there, many-int(out.LostItems))
+			hole := uint64(0)
+			for has[hole] {
+				hole++
+			}
+			behind := 0
+			for _, at := range there {
+				if at > hole {
+					behind++
+				}
+			}
+			n := 0
+			for _, err := range s.All(ctx, hole) {
+				require.NoError(t, err)
+				n++
+			}
+			require.Equal(t, behind, n)
+			_, err = s.Verify(ctx)
+			if which != "last" {
+				require.ErrorIs(t, err, eventstore.ErrDamaged)
+			}
+
+			// A projection that is in front of it, and waits behind all.
+			o := byStream("p", 1)
+			seen := make(chan uint64, many+1)
+			o.Batch = 1
+			o.Apply = func(_ forebay.Space, ev eventstore.Event) error {
+				seen <- ev.Offset
+				return nil
+			}
+			p := projection(t, s, o)
+			ks, err := db.Keyspace("events/bank/projections")
+			require.NoError(t, err)
+			require.NoError(t, ks.Put(append([]byte("cp\x00"), binary.BigEndian.AppendUint64(nil, 1)...), binary.BigEndian.AppendUint64(nil, hole)))
+			run, stop := context.WithCancel(ctx)
+			defer stop()
+			ran := make(chan error, 1)
+			go func() { ran <- p.Run(run) }()
+			for range behind {
+				<-seen
+			}
+			more := add(t, s, "more", "x")
+			select {
+			case at := <-seen:
+				require.Equal(t, more.Offset, at)
+			case err := <-ran:
+				require.NoError(t, err)
+			}
+			stop()
+			require.ErrorIs(t, <-ran, context.Canceled)
+
+			_, info := archive(t, s, ^uint64(0))
+			require.Equal(t, uint64(len(there)+1), info.Events)
+			require.NoError(t, p.Rebuild(ctx))
+			got, err := s.Retain(ctx, eventstore.Retention{Before: many + 1})
+			require.NoError(t, err)
+			require.Equal(t, uint64(many+1), got.First)
+		})
 	}
 }

@@ -250,11 +250,10 @@ func (p *Projection) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, err := range p.s.seq.Follow(ctx, st.Next) {
-			if err != nil && !errors.Is(err, forebay.ErrNotFound) {
-				return err
-			}
-			break // there is something, or it is not there any more
+		if err := p.s.items(ctx, st.Next, p.s.seq.Follow, func(forebay.Item, *names) (bool, error) {
+			return false, nil // there is something
+		}); err != nil {
+			return err
 		}
 	}
 }

@@ -41,8 +41,9 @@ func (s *Store) event(raw []byte, offset, lsn uint64, n *names) (Event, error) {
 
 // All iterates over the durable events of all streams, in the order of their commits,
 // from an offset on, which may lie inside of a commit, up to those that are durable when
-// it comes to them. An error ends it and comes as the last pair: ErrRetained when the
-// event at from was taken out, an *EventError, ErrDamaged, ctx's.
+// it comes to them. Over events that a salvage could not read it goes on behind them. An
+// error ends it and comes as the last pair: ErrRetained when the event at from was taken
+// out, an *EventError, ErrDamaged, ctx's.
 func (s *Store) All(ctx context.Context, from uint64) iter.Seq2[Event, error] {
 	return s.all(ctx, from, s.seq.Read)
 }
@@ -68,7 +69,8 @@ func (s *Store) all(ctx context.Context, from uint64, read func(context.Context,
 	}
 }
 
-// items calls each for the items from an offset on until it returns false or an error.
+// items calls each for the items from an offset on until it returns false or an error. It
+// passes over those that a salvage could not read.
 func (s *Store) items(ctx context.Context, from uint64, read func(context.Context, uint64) iter.Seq2[forebay.Item, error], each func(forebay.Item, *names) (bool, error)) error {
 	floor, err := s.First()
 	if err != nil {
@@ -78,20 +80,57 @@ func (s *Store) items(ctx context.Context, from uint64, read func(context.Contex
 		return &RetainedError{First: floor}
 	}
 	var n names
-	for it, err := range read(ctx, from) {
-		if err != nil {
-			// It may have been taken out meanwhile.
-			if floor, ferr := s.First(); errors.Is(err, forebay.ErrNotFound) && ferr == nil && from < floor {
-				return &RetainedError{First: floor}
+	for {
+		was := from
+		for it, err := range read(ctx, from) {
+			if errors.Is(err, forebay.ErrNotFound) {
+				if from, err = s.behindHole(from, err); err == nil {
+					break
+				}
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			from = it.Offset + 1
+			was = from
+			if ok, err := each(it, &n); err != nil || !ok {
+				return err
+			}
 		}
-		from = it.Offset + 1
-		if ok, err := each(it, &n); err != nil || !ok {
-			return err
+		if from == was {
+			return nil
 		}
 	}
-	return nil
+}
+
+// behindHole returns the offset of the first event behind one that is not there, or of
+// the next one that will be. none is what was said of that, and its error if it is there.
+func (s *Store) behindHole(at uint64, none error) (uint64, error) {
+	// Retain moves the floor before it takes anything.
+	switch floor, err := s.First(); {
+	case err != nil:
+		return at, err
+	case at < floor:
+		return at, &RetainedError{First: floor}
+	}
+	next := uint64(0)
+	for a, err := range s.seq.Appends(at) {
+		if err != nil {
+			return at, err
+		}
+		next = a.Offset
+		break
+	}
+	if next == 0 {
+		var err error
+		if _, next, err = s.seq.Bounds(); err != nil {
+			return at, err
+		}
+	}
+	if next <= at {
+		return at, none
+	}
+	return next, nil
 }
 
 // First returns the offset of the first event that Retain has left, 0 if it took none.

@@ -87,7 +87,7 @@ func TestRemainsAreSettled(t *testing.T) {
 	}
 	require.NoError(t, db.Checkpoint(ctx))
 	require.NoError(t, fast.Trim(fast.Next()-1))
-	require.Eventually(t, func() bool { return logBytes(t, mem) < 6*64<<10 }, 10*time.Second, time.Millisecond, "of %d", logBytes(t, mem))
+	require.Eventually(t, func() bool { return logBytes(t, mem) < 6*64<<10 }, time.Minute, time.Millisecond, "of %d", logBytes(t, mem))
 
 	check1 := func(db *forebay.DB, first int) {
 		t.Helper()
@@ -126,7 +126,7 @@ func TestRemainsAreSettled(t *testing.T) {
 			n++
 		}
 		return n > 0
-	}, time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 
 	_, err = db.Backup(ctx, "copy")
 	require.NoError(t, err)

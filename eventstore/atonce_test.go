@@ -21,7 +21,10 @@ func TestAtOnce(t *testing.T) {
 	ran := make(chan error, 1)
 	go func() { ran <- p.Run(run) }()
 	var wg sync.WaitGroup
-	const rounds = 20
+	rounds := 20
+	if testing.Short() {
+		rounds = 8
+	}
 	work := func(name string, fn func(i int) error) {
 		wg.Go(func() {
 			for i := range rounds {

@@ -94,7 +94,7 @@ func TestRetainBesideRetain(t *testing.T) {
 			db, s := newStore(t, nil)
 			size := 1
 			if files {
-				size = 100_000
+				size = 30_000
 			}
 			for i := range 30 {
 				add(t, s, fmt.Sprint("s", i%3), strings.Repeat("x", size))
@@ -229,7 +229,6 @@ func TestDiskFailsBesideAProjection(t *testing.T) {
 			require.NoError(t, db.Close())
 			db = openDB(t, in)
 			s = open(t, db, nil)
-			p = projection(t, s, o)
 			_, err := s.Append(ctx, "s500", eventstore.Any, secret(fmt.Sprintf("u%0200d", 500), "y"))
 			require.NoError(t, err)
 			require.NoError(t, db.Close())

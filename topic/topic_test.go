@@ -197,7 +197,7 @@ func TestRetentionInTheBackground(t *testing.T) {
 	require.Eventually(t, func() bool {
 		first, _, err := tp.Bounds()
 		return err == nil && first == 45
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	require.NoError(t, tp.Close())
 }
 

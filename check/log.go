@@ -292,9 +292,16 @@ func (s *source) readHistory() (*history, error) {
 // records: a spare may be overtaken by a file with a higher number, which was made while
 // the spare was not ready. Of another epoch a file is never overtaken.
 func inOrder(files []*logFile) {
-	for i := range files {
-		for j := i; j > 0 && files[j].precedes(files[j-1]); j-- {
-			files[j-1], files[j] = files[j], files[j-1]
+	for j := range files {
+		for i := j - 1; i >= 0; i-- {
+			if _, known := files[i].behind(); !known {
+				continue // it stays; what is before it may have been overtaken all the same
+			}
+			if !files[j].precedes(files[i]) {
+				break
+			}
+			files[i], files[j] = files[j], files[i]
+			j = i
 		}
 	}
 	for i, l := range files {

@@ -35,6 +35,11 @@ type room struct {
 // nothing from above, but for those of the root. A new package gets a row here,
 // and a line in the map of README.md.
 var rooms = []room{
+	{dir: "examples/account", imports: []string{".", "eventstore", "idem"}, system: true},
+	{dir: "examples/audit", imports: []string{".", "topic"}, system: true},
+	{dir: "examples/notifications", imports: []string{".", "queue"}, system: true},
+	{dir: "examples/orders", imports: []string{".", "idem", "queue"}, system: true},
+	{dir: "examples/internal/kill", system: true},
 	{dir: "sabotage", system: true},
 	{dir: "sabotage/hunt", imports: []string{".", "fuzz", "internal/base", "manifest", "segment", "vfs", "wal", "wal/frame"}, outside: []string{modXXHash, modCompress}, system: true},
 	{dir: "fuzz/adversary"}, // tests alone

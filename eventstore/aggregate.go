@@ -147,7 +147,7 @@ func (a *Aggregate[S]) fold(ctx context.Context, s *Store, stream string, to unt
 	if snap != nil && (h.version < snap.version || h.version == snap.version && h.hash != snap.hash) {
 		return l, errMisfit
 	}
-	if n := a.SnapshotEvery; save && n > 0 {
+	if n := a.SnapshotEvery; save && n > 0 && !s.sealed {
 		if due = h.version - h.version%n; due <= l.Version {
 			due = 0
 		}

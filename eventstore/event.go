@@ -68,7 +68,9 @@ type Event struct {
 	Subject                string
 	// Erased: the subject was forgotten. There is no Payload, and no upcaster has seen
 	// the event.
-	Erased  bool
+	Erased bool
+	// Sealed: it could not be opened; only with Options.LeaveSealed.
+	Sealed  bool
 	Payload []byte
 	// Prev is the hash of the stream's event before, zero for version 1.
 	Prev Hash

@@ -127,6 +127,9 @@ func (s *Store) Projection(o ProjectionOptions) (*Projection, error) {
 	if o.Apply == nil || o.Batch < 0 || o.Attempts < 0 || o.OnFail > Stop {
 		return nil, fmt.Errorf("%w of a projection: %q has no Apply, or options that are none", ErrName, o.Name)
 	}
+	if s.sealed { // its rows would not be what they are with the keys
+		return nil, fmt.Errorf("%w: a store that leaves events sealed has no projections", ErrNoMasterKey)
+	}
 	if o.Batch == 0 {
 		o.Batch = 256
 	}

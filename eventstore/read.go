@@ -29,7 +29,7 @@ func (s *Store) event(raw []byte, offset, lsn uint64, n *names) (Event, error) {
 		return ev, err
 	}
 	if sealed {
-		if err := s.open(&ev); err != nil || ev.Erased {
+		if err := s.open(&ev); err != nil || ev.Erased || ev.Sealed {
 			return ev, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -85,6 +86,10 @@ type Options struct {
 	// on, and all of them those that are there. None: keys lie in the store as they
 	// are. See Forget for what that means.
 	MasterKeys []MasterKey
+	// LeaveSealed is for tools that look at events without the master keys: where one is
+	// missing the event comes as Sealed, without its Payload and as no upcaster has seen
+	// it, and the read goes on. No snapshot is saved then, and there are no projections.
+	LeaveSealed bool
 }
 
 // Store is a set of streams on one topic. It is a handle, which any number of
@@ -103,6 +108,29 @@ type Store struct {
 	level forebay.Level
 	up    upcasters
 	ring  keyring
+	// sealed is Options.LeaveSealed.
+	sealed bool
+}
+
+// Names returns the names of the stores that a database has, sorted.
+func Names(db *forebay.DB) ([]string, error) {
+	sequences, err := db.Sequences()
+	if err != nil {
+		return nil, err
+	}
+	keyspaces, err := db.Keyspaces()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, ks := range keyspaces {
+		name, ok := strings.CutPrefix(ks, "events/")
+		if ok && checkName("store", name, 60) == nil && slices.Contains(sequences, "topic/events/"+name) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 // Open returns the store with a name of 1 to 60 bytes without '/', and makes it if
@@ -119,7 +147,7 @@ func Open(db *forebay.DB, name string, o *Options) (*Store, error) {
 		if o.Rand != nil {
 			s.rand = o.Rand
 		}
-		s.level = o.Level
+		s.level, s.sealed = o.Level, o.LeaveSealed
 		var err error
 		if s.up, err = newUpcasters(o.Upcasters); err != nil {
 			return nil, err

@@ -203,6 +203,9 @@ func (s *Store) open(ev *Event) error {
 	case errors.Is(err, ErrForgotten), errors.Is(err, forebay.ErrNotFound), err == nil && k.id != ev.key:
 		ev.Erased = true
 		return nil
+	case s.sealed && errors.Is(err, ErrNoMasterKey):
+		ev.Sealed = true
+		return nil
 	case err != nil:
 		return failedAt(*ev, err)
 	}

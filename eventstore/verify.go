@@ -120,14 +120,14 @@ func (v *verifier) event(it forebay.Item, n *names) error {
 		return err
 	}
 	if sealed {
-		if err := v.s.open(&ev); err != nil {
-			if isOurs(err) {
-				return err
-			}
+		switch err := v.s.open(&ev); {
+		case err != nil && isOurs(err):
+			return err
+		case err != nil:
 			v.problem("%w", err)
-		} else if ev.Erased {
+		case ev.Erased:
 			v.report.Erased++
-		} else {
+		case !ev.Sealed:
 			v.report.Sealed++
 		}
 	}

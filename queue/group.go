@@ -194,9 +194,7 @@ func (g *group) refuse(err error) {
 // load makes the memory of a group of what is stored. Nobody else knows it yet.
 func (g *group) load() error {
 	g.init()
-	q := g.q
-	var marks [laneLater + 1]uint64
-	for i, l := range q.lanes {
+	for i, l := range g.q.lanes {
 		if l == nil {
 			continue
 		}
@@ -209,10 +207,20 @@ func (g *group) load() error {
 			return err
 		}
 		g.places[i] = &place{lane: l, r: r, cursor: at, saved: at}
-		marks[i] = at
-		g.passed += int64(at)
 	}
-	var err error
+	return g.count()
+}
+
+// count counts what is stored of a group behind its places.
+func (g *group) count() (err error) {
+	q := g.q
+	var marks [laneLater + 1]uint64
+	for i, p := range g.places {
+		if p != nil {
+			marks[i] = p.cursor
+			g.passed += int64(p.cursor)
+		}
+	}
 	if g.bytes, err = q.bytesFrom(marks); err != nil {
 		return err
 	}

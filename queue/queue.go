@@ -225,7 +225,8 @@ func (q *core) openLanes() error {
 	}
 	for id := range q.lanes {
 		name := q.laneName(uint8(id))
-		if id >= q.o.Priorities && id != laneLater && !there["topic/"+name] {
+		wanted := id < q.o.Priorities || id == laneLater && q.o.Priorities > 0
+		if !wanted && !there["topic/"+name] {
 			continue
 		}
 		t, err := topic.Open(q.db, name, &topic.Options{Now: q.o.Now})

@@ -13,7 +13,9 @@ import (
 	"github.com/forebaydb/forebay/cmd/forebay/internal/cli"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/crash"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/demo"
+	"github.com/forebaydb/forebay/cmd/forebay/internal/events"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/pipeline"
+	"github.com/forebaydb/forebay/cmd/forebay/internal/queues"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/shell"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/store"
 	"github.com/forebaydb/forebay/cmd/forebay/internal/transfer"
@@ -37,6 +39,8 @@ Exit codes: 0 fine; 1 not found, damaged or failed; 2 wrong usage.`,
   forebay scan /tmp/s --prefix gr
   forebay import /tmp/s ~/src
   forebay stats /tmp/s
+  forebay queue stats /tmp/s
+  forebay events read /tmp/s
   forebay shell /tmp/s
   forebay check /tmp/s
   forebay crash run
@@ -50,6 +54,8 @@ Exit codes: 0 fine; 1 not found, damaged or failed; 2 wrong usage.`,
 	root.AddCommand(pipeline.Commands()...)
 	root.AddCommand(store.Commands()...)
 	root.AddCommand(transfer.Commands()...)
+	root.AddCommand(queues.Commands()...)
+	root.AddCommand(events.Commands()...)
 	root.AddCommand(shell.Commands()...)
 	root.AddCommand(upkeep.Commands()...)
 	root.AddCommand(inspect.Commands()...)

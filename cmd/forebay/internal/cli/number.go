@@ -56,3 +56,11 @@ func Rate[T ~int | ~int64 | ~uint64](n T, d time.Duration) float64 {
 	}
 	return float64(n) / d.Seconds()
 }
+
+// Plural writes a number of things.
+func Plural[T ~int | ~int64 | ~uint64](n T, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return Count(n) + " " + thing
+}

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -57,4 +59,34 @@ func TestNumbers(t *testing.T) {
 
 func TestEscape(t *testing.T) {
 	require.Equal(t, `say "hi"\t\\ \xff é`, Escape([]byte("say \"hi\"\t\\ \xff é")))
+}
+
+func TestPayload(t *testing.T) {
+	for b, want := range map[string]string{
+		"":             `{"payload_text":""}`,
+		`{"a": [1]}`:   `{"payload":{"a":[1]}}`,
+		`[]`:           `{"payload":[]}`,
+		`7`:            `{"payload_text":"7"}`,
+		`{"a"`:         `{"payload_text":"{\"a\""}`,
+		"\xff":         `{"payload_b64":"/w=="}`,
+		"{\"\xff\":1}": `{"payload_b64":"eyL/IjoxfQ=="}`,
+	} {
+		var out bytes.Buffer
+		require.NoError(t, WriteJSON(&out, NewPayload([]byte(b))))
+		require.Equal(t, want+"\n", out.String())
+	}
+	var out bytes.Buffer
+	require.NoError(t, WriteJSON(&out, NewPayload(nil)))
+	require.Equal(t, "{}\n", out.String())
+	require.Equal(t, "a\\n", Preview([]byte("a\n")))
+	require.Equal(t, strings.Repeat("é", 59)+"x…", Preview([]byte(strings.Repeat("é", 59)+"xéé")))
+	require.Equal(t, strings.Repeat(`\xa9`, 116)+"…", Preview(bytes.Repeat([]byte{0xa9}, 1000)))
+}
+
+func TestAge(t *testing.T) {
+	require.Equal(t, "5.0 s", Age(5*time.Second))
+	require.Equal(t, "1h0m0s", Age(time.Hour))
+	require.Equal(t, "2d01h", Age(49*time.Hour))
+	require.Equal(t, "1 thing", Plural(1, "thing"))
+	require.Equal(t, "1,000 things", Plural(1000, "thing"))
 }

@@ -21,7 +21,7 @@ func TestPipeline(t *testing.T) {
 		require.FileExists(t, filepath.Join(plots, name))
 	}
 	var got map[string]any
-	require.NoError(t, json.Unmarshal([]byte(fine(t, "pipeline", "--seconds", "0.3", "--rate", "20000", "--dir", place, "--alone", "--json")), &got))
+	require.NoError(t, json.Unmarshal([]byte(fine(t, "pipeline", "--seconds", "0.3", "--rate", "20000", "--dir", place, "--alone", "--json", "--through", "buffer", "--sink", "file")), &got))
 	for _, name := range []string{"events_per_s", "lost", "duplicated", "ack_p50_us", "ack_p99_us", "rss_bytes", "bytes_written_per_user_byte", "compression_ratio"} {
 		require.Contains(t, got, name)
 	}
@@ -41,7 +41,7 @@ func TestPipeline(t *testing.T) {
 func TestPipelineUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"--rate", "fast"}, {"--rate", "-1"}, {"--rate", "NaN"}, {"--seconds", "0"}, {"--event-bytes", "10"}, {"--servers", "0"}, {"--batch", "1000000"},
-		{"--flush-rows", "0"}, {"--sink", "db"}, {"--compression", "lz4"}, {"--spike", "--rate", "5000"}, {"--spike", "--scale", "0"}, {"--sink-rate", "NaN"}, {"x"},
+		{"--flush-rows", "0"}, {"--sink", "db"}, {"--through", "wall"}, {"--compression", "lz4"}, {"--spike", "--rate", "5000"}, {"--spike", "--scale", "0"}, {"--sink-rate", "NaN"}, {"x"},
 	} {
 		code, _, errs := forebayCmd("", append([]string{"pipeline"}, args...)...)
 		require.Equal(t, 2, code, "%v: %s", args, errs)

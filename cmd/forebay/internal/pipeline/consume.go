@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/forebaydb/forebay"
+	"github.com/forebaydb/forebay/sink"
 )
 
 // positionKey is where the consumer's durable position is, in the keyspace of the pipeline.
@@ -21,15 +22,12 @@ type consumer struct {
 	db    *forebay.DB
 	seq   *forebay.Sequence
 	pos   *forebay.Keyspace
-	sink  Sink
+	sink  sink.Sink
 	rows  int
 	every time.Duration
 	work  int // writers into the sink
 
-	flushed, flushes atomic.Int64 // rows, batches
-	lag              atomic.Int64 // nanoseconds, of the last event that was flushed
-	retries          atomic.Int64
-	moved            chan struct{} // has a token when flushed has changed; of capacity 1
+	again atomic.Int64 // batches that were written again
 
 	mu   sync.Mutex // guards fill and what is in it
 	fill *fill
@@ -47,7 +45,7 @@ type fill struct {
 	first uint64
 	born  time.Time
 	bytes []byte
-	rows  []Row
+	rows  []sink.Row
 }
 
 // order knows up to where all batches are done.
@@ -76,6 +74,10 @@ func (o *order) position() uint64 {
 	defer o.mu.Unlock()
 	return o.next
 }
+
+func (c *consumer) newLog() eventLog { return newSequenceLog(c.db, c.seq) }
+func (c *consumer) retries() int64   { return c.again.Load() }
+func (c *consumer) close() error     { return nil }
 
 // run consumes until ctx ends, which is no error.
 func (c *consumer) run(ctx context.Context) error {
@@ -146,7 +148,7 @@ func (c *consumer) follow(ctx context.Context, from uint64) error {
 		f := c.fill
 		at := len(f.bytes)
 		f.bytes = append(f.bytes, it.Value...) // what lay before it is still in the rows if this moves it
-		f.rows = append(f.rows, Row{Offset: it.Offset, Value: f.bytes[at:len(f.bytes):len(f.bytes)]})
+		f.rows = append(f.rows, sink.Row{Offset: it.Offset, Value: f.bytes[at:len(f.bytes):len(f.bytes)]})
 		if len(f.rows) >= c.rows {
 			c.fill = nil
 		} else {
@@ -198,8 +200,11 @@ func (c *consumer) flushOld(ctx context.Context) error {
 	}
 }
 
-// maxWait is the longest time between two attempts to write a batch.
-const maxWait = 5 * time.Second
+// firstWait and maxWait bound the time between two attempts to write a batch.
+const (
+	firstWait = 10 * time.Millisecond
+	maxWait   = 5 * time.Second
+)
 
 // write writes batches into the sink.
 func (c *consumer) write(ctx context.Context) error {
@@ -211,8 +216,8 @@ func (c *consumer) write(ctx context.Context) error {
 			return ctx.Err()
 		}
 		behind := f.first + uint64(len(f.rows))
-		b := Batch{ID: fmt.Sprintf("%s/%d-%d", c.seq.Name(), f.first, behind-1), Rows: f.rows}
-		for wait := 10 * time.Millisecond; ; wait = min(2*wait, maxWait) {
+		b := sink.Batch{ID: fmt.Sprintf("%s/%d-%d", c.seq.Name(), f.first, behind-1), Rows: f.rows}
+		for wait := firstWait; ; wait = min(2*wait, maxWait) {
 			err := c.sink.Write(ctx, b)
 			if err == nil {
 				break
@@ -220,19 +225,10 @@ func (c *consumer) write(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			c.retries.Add(1)
+			c.again.Add(1)
 			if err := sleep(ctx, wait); err != nil {
 				return err
 			}
-		}
-		if at, ok := eventTime(f.rows[len(f.rows)-1].Value); ok {
-			c.lag.Store(int64(time.Since(at)))
-		}
-		c.flushes.Add(1)
-		c.flushed.Add(int64(len(f.rows)))
-		select {
-		case c.moved <- struct{}{}:
-		default:
 		}
 		c.order.add(f.first, behind)
 		f.rows, f.bytes = f.rows[:0], f.bytes[:0]

@@ -3,13 +3,15 @@
 // acknowledged; batch consumers write them into a sink; and every event is accounted for.
 //
 //	servers → wire → ingest → sequence → consumer → sink
+//	                        ↘      buffer       ↗
 //
 // What flows, file by file: events.go makes events, servers.go sends them, wire.go is how
-// they look on the way, ingest.go appends and acknowledges, consume.go reads them back,
-// flushes by size or age and moves its durable position, sink.go takes them, seen.go has a
-// bit for each event that arrived. run.go puts them together for one measurement;
-// suite.go makes the measurements that stand beside each other in a report; report.go and
-// plots.go write it, view.go shows it while it runs.
+// they look on the way, ingest.go appends and acknowledges. through.go has the two ways on:
+// package buffer, or a sequence and consume.go, which reads it back, flushes by size or age
+// and moves its durable position. sink.go takes what comes, seen.go has a bit for each event
+// that arrived. run.go puts them together for one measurement; suite.go makes the
+// measurements that stand beside each other in a report; report.go and plots.go write it,
+// view.go shows it while it runs.
 //
 // On the wire a frame is its length (4 bytes), the number of its events (4 bytes), and each
 // event behind its length (2 bytes), little endian; the answer is the number of events (4

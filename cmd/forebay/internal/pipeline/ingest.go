@@ -9,14 +9,12 @@ import (
 	"sync/atomic"
 
 	"github.com/klauspost/compress/s2"
-
-	"github.com/forebaydb/forebay"
 )
 
 // ingest takes frames from the network, makes their events durable, and acknowledges them.
 type ingest struct {
-	db  *forebay.DB
-	seq *forebay.Sequence // nil: acknowledges without keeping anything
+	// newLog is where a connection keeps its events; nil: acknowledges without keeping them.
+	newLog func() eventLog
 
 	events, bytes atomic.Int64 // that are durable
 
@@ -88,9 +86,9 @@ func (in *ingest) handle(conn net.Conn) {
 // frames ends with an error: io.EOF when the server hangs up.
 func (in *ingest) frames(conn net.Conn) error {
 	var buf, scratch []byte
-	var b *forebay.Batch
-	if in.seq != nil {
-		b = in.db.NewBatch()
+	var log eventLog
+	if in.newLog != nil {
+		log = in.newLog()
 	}
 	for n := 0; ; n++ {
 		events, count, err := readFrame(conn, buf)
@@ -98,8 +96,8 @@ func (in *ingest) frames(conn net.Conn) error {
 			return err
 		}
 		buf = events
-		if b != nil {
-			if err := in.keep(b, events, count); err != nil {
+		if log != nil {
+			if err := in.keep(log, events, count); err != nil {
 				return err
 			}
 			if n%64 == 0 {
@@ -115,15 +113,15 @@ func (in *ingest) frames(conn net.Conn) error {
 }
 
 // keep makes the events of a frame durable, by one commit.
-func (in *ingest) keep(b *forebay.Batch, events []byte, count int) error {
-	b.Reset()
+func (in *ingest) keep(log eventLog, events []byte, count int) error {
+	log.begin()
 	size := len(events) - 2*count
 	for range count {
 		e, rest, err := cutEvent(events)
 		if err != nil {
 			return err
 		}
-		if err := b.Append(in.seq, e); err != nil {
+		if err := log.add(e); err != nil {
 			return err
 		}
 		events = rest
@@ -131,7 +129,7 @@ func (in *ingest) keep(b *forebay.Batch, events []byte, count int) error {
 	if len(events) > 0 {
 		return errFrame
 	}
-	if err := in.db.Apply(b, forebay.Durable); err != nil {
+	if err := log.commit(); err != nil {
 		return err
 	}
 	in.events.Add(int64(count))

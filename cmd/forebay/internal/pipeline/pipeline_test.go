@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay"
+	"github.com/forebaydb/forebay/sink"
 	"github.com/forebaydb/forebay/vfs"
 )
 
@@ -93,14 +94,25 @@ func nothingLost(t *testing.T, f *Figures) {
 	require.Positive(t, f.Events)
 }
 
+// both runs a test by each way into the sink.
+func both(t *testing.T, test func(t *testing.T, through string)) {
+	for _, through := range []string{Direct, Buffer} {
+		t.Run(through, func(t *testing.T) { test(t, through) })
+	}
+}
+
 // TestRun: over real loopback into a real store.
-func TestRun(t *testing.T) {
+func TestRun(t *testing.T) { both(t, testRun) }
+
+func testRun(t *testing.T, through string) {
 	c := small(t)
+	c.Through = through
 	shown := make(chan Sample, 1000)
 	c.Show = func(s Sample) { shown <- s }
 	f, err := Run(context.Background(), c)
 	require.NoError(t, err)
 	nothingLost(t, f)
+	require.Equal(t, through, f.Through)
 	require.Positive(t, f.AckP50)
 	require.Greater(t, f.CompressionRatio, 1.2)
 	require.Equal(t, f.Events*300, f.UserBytes)
@@ -120,7 +132,7 @@ type failing struct {
 	n    int
 }
 
-func (s *failing) Write(_ context.Context, b Batch) error {
+func (s *failing) Write(_ context.Context, b sink.Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if had, ok := s.last[b.ID]; ok && had != len(b.Rows) {
@@ -133,8 +145,11 @@ func (s *failing) Write(_ context.Context, b Batch) error {
 	return nil
 }
 
-func TestSinkFails(t *testing.T) {
+func TestSinkFails(t *testing.T) { both(t, testSinkFails) }
+
+func testSinkFails(t *testing.T, through string) {
 	c := small(t)
+	c.Through = through
 	c.Sink = &failing{last: map[string]int{}}
 	f, err := Run(context.Background(), c)
 	require.NoError(t, err)
@@ -142,8 +157,11 @@ func TestSinkFails(t *testing.T) {
 	require.Positive(t, f.Retries)
 }
 
-func TestCancelled(t *testing.T) {
+func TestCancelled(t *testing.T) { both(t, testCancelled) }
+
+func testCancelled(t *testing.T, through string) {
 	c := small(t)
+	c.Through = through
 	c.Send = time.Hour
 	ctx, cancel := context.WithCancel(context.Background())
 	var n int
@@ -164,16 +182,19 @@ func TestCancelled(t *testing.T) {
 // hangs is a sink that takes nothing; it is called when it has something.
 type hangs func()
 
-func (h hangs) Write(ctx context.Context, _ Batch) error {
+func (h hangs) Write(ctx context.Context, _ sink.Batch) error {
 	h()
 	<-ctx.Done()
 	return ctx.Err()
 }
 
 // TestDiskFails: the store ends with an error, and so does the measurement.
-func TestDiskFails(t *testing.T) {
+func TestDiskFails(t *testing.T) { both(t, testDiskFails) }
+
+func testDiskFails(t *testing.T, through string) {
 	in := vfs.NewInjector(vfs.NewMem())
 	c := small(t)
+	c.Through = through
 	c.FS, c.Send = in, time.Hour
 	var once sync.Once
 	c.Show = func(Sample) {
@@ -221,11 +242,13 @@ func piped() (net.Listener, func(context.Context) (net.Conn, error), error) {
 
 // TestSpike plays the whole spike, 300 seconds in and 50 minutes until it is empty, on a
 // clock that runs ahead, with few of the events.
-func TestSpike(t *testing.T) {
+func TestSpike(t *testing.T) { both(t, testSpike) }
+
+func testSpike(t *testing.T, through string) {
 	synctest.Test(t, func(t *testing.T) {
 		c := Config{
 			Dir: "s", FS: vfs.NewMem(), Compression: forebay.S2, Servers: 4, Batch: 10, EventBytes: 200, Rate: 20, SinkRate: 2,
-			Send: 300 * time.Second, Consumers: 2, FlushRows: 10, FlushEvery: time.Second, Network: piped,
+			Send: 300 * time.Second, Consumers: 2, FlushRows: 10, FlushEvery: time.Second, Network: piped, Through: through,
 		}
 		const n = 6000
 		c.fine()
@@ -271,11 +294,11 @@ func TestConsumerGoesOn(t *testing.T) {
 		require.NoError(t, err)
 		pos, err := db.Keyspace("pipeline")
 		require.NoError(t, err)
-		in := &ingest{db: db, seq: seq}
+		in := &ingest{}
 		n := 1 + rand.IntN(500)
-		require.NoError(t, in.keep(db.NewBatch(), g.append(nil, n, time.Now()), n))
+		require.NoError(t, in.keep(newSequenceLog(db, seq), g.append(nil, n, time.Now()), n))
 		sent += uint64(n)
-		c := &consumer{db: db, seq: seq, pos: pos, sink: counting{discard{}, seen}, rows: 37, every: time.Millisecond, work: 3}
+		c := &consumer{db: db, seq: seq, pos: pos, sink: newArrivals(discard{}, seen), rows: 37, every: time.Millisecond, work: 3}
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- c.run(ctx) }()
@@ -289,11 +312,11 @@ func TestConsumerGoesOn(t *testing.T) {
 	require.Equal(t, sent, seen.events)
 	require.Zero(t, seen.duplicated)
 	require.Equal(t, uint64(3), seen.lost(0, sent+3))
-	seen.add([]Row{{Value: []byte("nonsense")}})
+	seen.add([]sink.Row{{Value: []byte("nonsense")}})
 	require.Equal(t, uint64(1), seen.foreign)
 	e, _, err := cutEvent(newGenerator(0, 200).append(nil, 1, time.Now()))
 	require.NoError(t, err)
-	seen.add([]Row{{Value: e}})
+	seen.add([]sink.Row{{Value: e}})
 	require.Equal(t, uint64(1), seen.duplicated)
 }
 
@@ -302,5 +325,80 @@ func TestOrder(t *testing.T) {
 	for _, b := range [][3]uint64{{10, 20, 5}, {30, 31, 5}, {5, 10, 20}, {20, 30, 31}, {31, 32, 32}} {
 		o.add(b[0], b[1])
 		require.Equal(t, b[2], o.position())
+	}
+}
+
+// TestFile: the file has a line for each event, and a batch that comes again is not written
+// again.
+func TestFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "events.log")
+	f, err := openFile(name)
+	require.NoError(t, err)
+	c := small(t)
+	c.Sink, c.Rate = f, 5000
+	got, err := Run(context.Background(), c)
+	require.NoError(t, err)
+	nothingLost(t, got)
+	b := sink.Batch{ID: "again", Rows: []sink.Row{{Value: []byte("once")}}}
+	require.NoError(t, f.Write(context.Background(), b))
+	require.NoError(t, f.Write(context.Background(), b))
+	require.NoError(t, f.Close())
+	text, err := os.ReadFile(name)
+	require.NoError(t, err)
+	require.Equal(t, 1001, bytes.Count(text, []byte("\n")))
+	require.Equal(t, 1, bytes.Count(text, []byte("once\n")))
+}
+
+// TestArithmetic: what is late is judged by when it was and not by when it was due, and
+// what is not there is missed.
+func TestArithmetic(t *testing.T) {
+	c := &Config{Rate: 1000, SinkRate: 100, Send: 10 * time.Second}
+	samples := func(late float64, missing int64) *Figures {
+		f := &Figures{Events: 10_000, DrainedAt: 100}
+		for at := 1.0; at <= 20; at++ {
+			s := Sample{Seconds: at + late, Acked: min(10_000, int64(1000*at)), Flushed: int64(100 * (at + late))}
+			s.Depth = s.Acked - s.Flushed - missing
+			f.samples = append(f.samples, s)
+		}
+		return f
+	}
+	p := arithmetic(samples(0, 0), c, 1)
+	require.InDelta(t, 0, p.Deviation, 1e-3)
+	require.InDelta(t, 0, p.SlipMS, 1e-6)
+	require.Equal(t, []float64{1, 2, 3, 4, 5, 10}, minutes(p.Marks))
+	require.Equal(t, int64(1800), p.Marks[0].PlanDepth)
+	require.Equal(t, int64(9000), p.Marks[4].PlanDepth)
+	require.InDelta(t, 100, p.WantDone, 1e-9)
+	p = arithmetic(samples(.05, 0), c, 1)
+	require.InDelta(t, 0, p.Deviation, 1e-3)
+	require.InDelta(t, 50, p.SlipMS, 1e-6)
+	p = arithmetic(samples(0, 90), c, 1)
+	require.InDelta(t, .05, p.Deviation, 1e-3) // 90 of 1800
+	late := samples(0, 0)
+	late.DrainedAt = 103
+	require.InDelta(t, .03, arithmetic(late, c, 1).Deviation, 1e-3)
+}
+
+func minutes(marks []Mark) (out []float64) {
+	for _, m := range marks {
+		out = append(out, m.Minutes)
+	}
+	return out
+}
+
+func TestTicks(t *testing.T) {
+	labels := func(hi float64) (out []string) {
+		for _, tick := range (counts{}).Ticks(0, hi) {
+			out = append(out, tick.Label)
+		}
+		return out
+	}
+	require.Equal(t, []string{"0", "50K", "100K", "150K", "200K", "250K", "300K"}, labels(300e3))
+	require.Equal(t, []string{"0", "5M", "10M", "15M", "20M", "25M"}, labels(29.7e6))
+	require.Equal(t, []string{"0", "250K", "500K", "750K", "1M"}, labels(1.1e6))
+	require.Equal(t, []string{"0", "0.25", "0.5", "0.75", "1"}, labels(1))
+	for hi := .5; hi < 1e12; hi *= 1.1 {
+		require.GreaterOrEqual(t, len(labels(hi)), 4, hi)
+		require.LessOrEqual(t, len(labels(hi)), 11, hi)
 	}
 }

@@ -3,8 +3,10 @@ package pipeline
 import (
 	"fmt"
 	"image/color"
+	"math"
 	"path/filepath"
 
+	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -14,7 +16,7 @@ import (
 
 // draw draws the plots of a report into dir, as SVG and PNG, and returns their names.
 func (r *Report) draw(dir string, c *Config) ([]string, error) {
-	foot := fmt.Sprintf("%d CPUs; %d servers, %d events of %d bytes in a frame; log packed: %s.", r.CPUs, r.Servers, r.ProducerBatch, r.EventBytes, r.Compression)
+	foot := fmt.Sprintf("%d CPUs; %d servers, %d events of %d bytes in a frame; log packed: %s; into the sink: %s.", r.CPUs, r.Servers, r.ProducerBatch, r.EventBytes, r.Compression, r.Through)
 	var names []string
 	for _, p := range []struct {
 		name string
@@ -27,6 +29,25 @@ func (r *Report) draw(dir string, c *Config) ([]string, error) {
 		names = append(names, filepath.Join(dir, p.name+".svg"), filepath.Join(dir, p.name+".png"))
 	}
 	return names, nil
+}
+
+// counts are ticks of an axis of counts, four to eight of them: 250K, 5M.
+type counts struct{}
+
+// Ticks implements plot.Ticker.
+func (counts) Ticks(lo, hi float64) []plot.Tick {
+	step := math.Pow(10, math.Floor(math.Log10(hi-lo)))
+	for _, part := range []float64{1, 2, 4} { // of a power of ten: 1, 0.5, 0.25
+		if n := (hi - lo) / (step / part); n >= 4 {
+			step /= part
+			break
+		}
+	}
+	var ticks []plot.Tick
+	for n := math.Ceil(lo / step); n*step <= hi; n++ {
+		ticks = append(ticks, plot.Tick{Value: n * step, Label: plots.Count(n * step)})
+	}
+	return ticks
 }
 
 func stroke(points plotter.XYs, c color.Color, width float64) *plotter.Line {
@@ -57,6 +78,7 @@ func (r *Report) depth(c *Config) *plots.Page {
 		end = max(end, r.Spike.WantDone)
 	}
 	p.Add(stroke(got, plots.Colours[0], 1.5), &labels.EndLabels)
+	p.Y.Tick.Marker = counts{}
 	p.X.Min, p.X.Max, p.Y.Min = 0, end*1.02, 0
 	p.Y.Max = max(1, float64(r.DepthMost)*1.1)
 	return &plots.Page{
@@ -94,6 +116,7 @@ func (r *Report) rates() *plots.Page {
 	}
 	p.Add(&labels.EndLabels)
 	p.X.Min, p.X.Max = 0, max(1e-3, was.Seconds*1.2)
+	p.Y.Tick.Marker = counts{}
 	p.Y.Min, p.Y.Max = 0, most*1.1
 	return &plots.Page{Title: "Events a second", Subtitle: "Acknowledged, each durable before, and written into the sink", X: "seconds", Y: "events a second", Plot: p}
 }

@@ -16,8 +16,8 @@ func (r *Report) write(w io.Writer) {
 	}
 	micros := func(us uint32) string { return cli.Duration(time.Duration(us) * time.Microsecond) }
 	f := &r.Figures
-	fmt.Fprintf(w, "%s events of %d bytes from %d servers, %d in a frame, log packed: %s\n",
-		cli.Count(f.Events), f.EventBytes, f.Servers, f.ProducerBatch, f.Compression)
+	fmt.Fprintf(w, "%s events of %d bytes from %d servers, %d in a frame, log packed: %s, into the sink: %s\n",
+		cli.Count(f.Events), f.EventBytes, f.Servers, f.ProducerBatch, f.Compression, f.Through)
 	row("rate", "%s events/s, each durable before it is acknowledged; %.1f s", count(f.EventsPerS), f.SendSeconds)
 	row("acknowledged", "p50 %s, p99 %s, most %s, from when a frame was due", micros(f.AckP50), micros(f.AckP99), micros(f.AckMax))
 	row("lost", "%d, twice %d, of nobody %d (a bit for each event)", f.Lost, f.Duplicated, f.Foreign)
@@ -51,11 +51,12 @@ func (r *Report) write(w io.Writer) {
 
 func (p *Spike) write(w io.Writer) {
 	fmt.Fprintf(w, "\nThe spike, %s in and %s out a second, times scaled by %g:\n", count(p.InPerS), count(p.OutPerS), p.Scale)
-	fmt.Fprintf(w, "  %8s  %14s  %14s\n", "minute", "depth", "arithmetic")
+	fmt.Fprintf(w, "  %6s  %10s  %8s  %12s  %12s  %8s  %12s\n", "minute", "taken at", "slip", "depth", "arithmetic", "off", "on the minute")
 	for _, m := range p.Marks {
-		fmt.Fprintf(w, "  %8g  %14s  %14s\n", m.Minutes, cli.Count(m.Depth), cli.Count(m.WantDepth))
+		fmt.Fprintf(w, "  %6g  %8.3f s  %5.1f ms  %12s  %12s  %6.2f %%  %12s\n", m.Minutes, m.Seconds, m.SlipMS, cli.Count(m.Depth), cli.Count(m.WantDepth), 100*m.Deviation, cli.Count(m.PlanDepth))
 	}
-	fmt.Fprintf(w, "  drained at %.2f s, arithmetic %.2f s; %.2f %% off at most\n", p.Drained, p.WantDone, 100*p.Deviation)
+	fmt.Fprintf(w, "  drained at %.2f s, arithmetic %.2f s\n", p.Drained, p.WantDone)
+	fmt.Fprintf(w, "  %.2f %% off at most, by what had been sent when a sample was taken; the servers were %.1f ms behind their schedule at most\n", 100*p.Deviation, p.SlipMS)
 }
 
 func count(v float64) string { return cli.Count(int64(v + .5)) }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/forebaydb/forebay"
+	"github.com/forebaydb/forebay/sink"
 	"github.com/forebaydb/forebay/vfs"
 )
 
@@ -29,8 +30,12 @@ type Config struct {
 	// NoStore acknowledges what arrives and does nothing else.
 	NoStore bool
 	// Sink takes the events; SinkRate of them a second if that is not 0.
-	Sink     Sink
+	Sink     sink.Sink
 	SinkRate float64
+	// SinkCredit is how much time that it has let pass such a sink makes up for; 0: 50 ms.
+	SinkCredit time.Duration
+	// Through is Direct or Buffer; "": Direct.
+	Through string
 	// Consumers write into the sink, at FlushRows rows or FlushEvery.
 	Consumers, FlushRows int
 	FlushEvery           time.Duration
@@ -70,6 +75,7 @@ type Figures struct {
 	ProducerBatch int     `json:"producer_batch"`
 	EventBytes    int     `json:"event_bytes"`
 	Compression   string  `json:"compression"`
+	Through       string  `json:"through"`
 	SendSeconds   float64 `json:"send_seconds"`
 	DrainedAt     float64 `json:"drained_at_s"`
 	DepthMost     int64   `json:"depth_most"`
@@ -101,7 +107,7 @@ func Run(ctx context.Context, c Config) (*Figures, error) {
 	}
 	err := r.measure(ctx)
 	if r.db != nil {
-		err = errors.Join(err, r.db.Close())
+		err = errors.Join(err, r.stage.close(), r.db.Close())
 	}
 	if err != nil {
 		return nil, err
@@ -115,10 +121,12 @@ type runner struct {
 	before   forebay.Stats
 	after    forebay.Stats
 	ingest   *ingest
-	consumer *consumer
+	stage    stage // nil: nothing is kept
+	arrivals *arrivals
 	fleet    *fleet
 	seen     *seen
 	begin    time.Time
+	retries  int64
 	sent     time.Duration // until the last acknowledgement
 	drained  time.Duration
 
@@ -137,24 +145,23 @@ func (r *runner) open() error {
 	if err != nil {
 		return err
 	}
-	seq, err := db.Sequence("events")
-	if err != nil {
-		return errors.Join(err, db.Close())
-	}
-	pos, err := db.Keyspace("pipeline")
-	if err != nil {
-		return errors.Join(err, db.Close())
-	}
-	var sink Sink = discard{}
+	var to sink.Sink = discard{}
 	if c.Sink != nil {
-		sink = c.Sink
+		to = c.Sink
 	}
 	if c.SinkRate > 0 {
-		sink = &limited{next: sink, rate: c.SinkRate}
+		l := &limited{next: to, rate: c.SinkRate, credit: c.SinkCredit}
+		if l.credit == 0 {
+			l.credit = shortCredit
+		}
+		to = l
+	}
+	r.arrivals = newArrivals(to, r.seen)
+	if r.stage, err = openStage(db, c, r.arrivals); err != nil {
+		return errors.Join(err, db.Close())
 	}
 	r.db, r.before = db, db.Stats()
-	r.ingest.db, r.ingest.seq = db, seq
-	r.consumer = &consumer{db: db, seq: seq, pos: pos, sink: counting{sink, r.seen}, rows: c.FlushRows, every: c.FlushEvery, work: c.Consumers, moved: make(chan struct{}, 1)}
+	r.ingest.newLog = r.stage.newLog
 	return nil
 }
 
@@ -183,8 +190,8 @@ func (r *runner) measure(ctx context.Context) error {
 	defer parts.Wait()
 	defer cancel()
 	consumed := make(chan error, 1)
-	if r.consumer != nil {
-		parts.Go(func() { consumed <- r.consumer.run(ctx) })
+	if r.stage != nil {
+		parts.Go(func() { consumed <- r.stage.run(ctx) })
 	}
 	parts.Go(func() { r.ingest.serve(ctx, l) })
 	r.begin = time.Now()
@@ -207,9 +214,9 @@ func (r *runner) measure(ctx context.Context) error {
 	stop()
 	sampler.Wait()
 	if r.db != nil {
-		r.after = r.db.Stats()
+		r.after, r.retries = r.db.Stats(), r.stage.retries()
 	}
-	r.take(r.drained)
+	r.take()
 	r.ingest.mu.Lock()
 	err = errors.Join(err, r.ingest.err)
 	r.ingest.mu.Unlock()
@@ -219,17 +226,17 @@ func (r *runner) measure(ctx context.Context) error {
 
 // drain waits until the sink has everything.
 func (r *runner) drain(ctx context.Context, consumed chan error) error {
-	if r.consumer == nil {
+	if r.stage == nil {
 		return nil
 	}
-	for r.consumer.flushed.Load() < r.ingest.events.Load() {
+	for r.arrivals.rows.Load() < r.ingest.events.Load() {
 		select {
 		case err := <-consumed:
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 			return fmt.Errorf("pipeline: the consumer ended early: %w", err)
-		case <-r.consumer.moved:
+		case <-r.arrivals.moved:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -243,20 +250,34 @@ func (r *runner) sample(ctx context.Context) {
 		if sleep(ctx, time.Until(r.begin.Add(at))) != nil {
 			return
 		}
-		s := r.take(time.Since(r.begin))
+		s := r.take()
 		if r.c.Show != nil {
 			r.c.Show(s)
 		}
 	}
 }
 
-func (r *runner) take(at time.Duration) Sample {
-	s := Sample{Seconds: at.Seconds(), Acked: r.ingest.events.Load()}
-	if c := r.consumer; c != nil {
-		s.Flushed, s.Flushes, s.LagMS = c.flushed.Load(), c.flushes.Load(), float64(c.lag.Load())/1e6
-		s.Acked = max(s.Acked, s.Flushed) // that is counted a moment later
-		s.Depth = s.Acked - s.Flushed
+// look reads the figures of one moment: again, when they took too long to be of one.
+func (r *runner) look() (s Sample) {
+	for range 10 {
+		begin := time.Now()
+		s = Sample{Acked: r.ingest.events.Load()}
+		if a := r.arrivals; a != nil {
+			s.Flushed, s.Flushes, s.LagMS = a.rows.Load(), a.batches.Load(), float64(a.lag.Load())/1e6
+			s.Acked = max(s.Acked, s.Flushed) // that is counted a moment later
+			s.Depth = s.Acked - s.Flushed
+		}
+		took := time.Since(begin)
+		s.Seconds = (begin.Sub(r.begin) + took/2).Seconds()
+		if took < 100*time.Microsecond {
+			break
+		}
 	}
+	return s
+}
+
+func (r *runner) take() Sample {
+	s := r.look()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.samples = append(r.samples, s)
@@ -265,7 +286,7 @@ func (r *runner) take(at time.Duration) Sample {
 
 func (r *runner) figures() *Figures {
 	c := r.c
-	f := &Figures{Servers: c.Servers, ProducerBatch: c.Batch, EventBytes: c.EventBytes, Compression: compressionName(c.Compression),
+	f := &Figures{Servers: c.Servers, ProducerBatch: c.Batch, EventBytes: c.EventBytes, Compression: compressionName(c.Compression), Through: c.through(),
 		SendSeconds: r.sent.Seconds(), DrainedAt: r.drained.Seconds(), samples: r.samples}
 	var waits []uint32
 	for _, s := range r.fleet.servers {
@@ -287,8 +308,8 @@ func (r *runner) figures() *Figures {
 		return f
 	}
 	f.Duplicated, f.Foreign = r.seen.duplicated, r.seen.foreign
-	f.Flushes, f.Retries = r.consumer.flushes.Load(), r.consumer.retries.Load()
-	f.RowsPerFlush = ratio(r.consumer.flushed.Load(), float64(f.Flushes))
+	f.Flushes, f.Retries = r.arrivals.batches.Load(), r.retries
+	f.RowsPerFlush = ratio(r.arrivals.rows.Load(), float64(f.Flushes))
 	f.UserBytes = r.ingest.bytes.Load()
 	f.CompressionRatio = 1
 	if p := r.ingest.packed.Load(); p > 0 && c.Compression == forebay.S2 { // the same codec as the log's
@@ -305,6 +326,16 @@ func (r *runner) figures() *Figures {
 	f.Syncs = a.Log.Syncs - b.Log.Syncs
 	f.EventsPerSyn = ratio(f.Events, float64(f.Syncs))
 	return f
+}
+
+func (c *Config) through() string {
+	switch {
+	case c.NoStore:
+		return "none"
+	case c.Through == "":
+		return Direct
+	}
+	return c.Through
 }
 
 // smallBatch is the least number of events in a frame that is a sample of what the log packs
@@ -339,17 +370,17 @@ func appendAlone(ctx context.Context, c Config) (float64, error) {
 	if err != nil {
 		return 0, errors.Join(err, db.Close())
 	}
-	in := &ingest{db: db, seq: seq}
+	in := &ingest{}
 	begin := time.Now()
 	errs := make([]error, c.Servers)
 	var g sync.WaitGroup
 	for i := range c.Servers {
 		g.Go(func() {
-			gen, b := newGenerator(i, c.EventBytes), db.NewBatch()
+			gen, log := newGenerator(i, c.EventBytes), newSequenceLog(db, seq)
 			var frame []byte
 			for time.Since(begin) < c.Send && ctx.Err() == nil && errs[i] == nil {
 				frame = gen.append(frame[:0], c.Batch, time.Now())
-				errs[i] = in.keep(b, frame, c.Batch)
+				errs[i] = in.keep(log, frame, c.Batch)
 			}
 		})
 	}

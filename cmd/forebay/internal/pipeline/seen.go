@@ -1,6 +1,10 @@
 package pipeline
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/forebaydb/forebay/sink"
+)
 
 // seen has a bit for each event that arrived at a sink.
 type seen struct {
@@ -13,7 +17,7 @@ type seen struct {
 
 func newSeen(servers int) *seen { return &seen{bits: make([][]uint64, servers)} }
 
-func (s *seen) add(rows []Row) {
+func (s *seen) add(rows []sink.Row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range rows {

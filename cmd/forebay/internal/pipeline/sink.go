@@ -1,54 +1,53 @@
 package pipeline
 
 import (
-	"bufio"
 	"context"
-	"os"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/forebaydb/forebay/sink"
+	"github.com/forebaydb/forebay/sink/filesink"
 )
-
-// Row is one event of a batch. Value belongs to the caller of Write and lives until it
-// returns.
-type Row struct {
-	Offset uint64
-	Value  []byte
-}
-
-// Batch is what is written at once. One that is written again has the same ID and rows.
-type Batch struct {
-	ID   string
-	Rows []Row
-}
-
-// Sink takes batches. Write returns nil when all rows are in the target; after an error the
-// same batch comes again. Any number of goroutines may call at once.
-type Sink interface {
-	Write(ctx context.Context, b Batch) error
-}
 
 // discard is a sink that is as fast as can be.
 type discard struct{}
 
-func (discard) Write(context.Context, Batch) error { return nil }
+func (discard) Write(context.Context, sink.Batch) error { return nil }
 
-// limited is a sink that takes so many rows a second, as a database does.
+// openFile opens a file as a sink: a line for each event, each batch synced.
+func openFile(name string) (*filesink.Sink, error) {
+	return filesink.Open(name, &filesink.Options{Encode: func(dst []byte, b sink.Batch) ([]byte, error) {
+		for i := range b.Rows {
+			dst = append(append(dst, b.Rows[i].Value...), '\n')
+		}
+		return dst, nil
+	}})
+}
+
+// limited is a sink that takes so many rows a second, from the first batch on, as a
+// database does.
 type limited struct {
-	next Sink
+	next sink.Sink
 	rate float64
+	// credit is how much time that it has let pass it makes up for: that it had nothing to
+	// do cannot be told from that a batch was late.
+	credit time.Duration
 
 	mu   sync.Mutex // guards free
 	free time.Time  // when it has taken all that it was given
 }
 
-// credit is how much time a sink that had nothing to do may make up.
-const credit = 50 * time.Millisecond
+// shortCredit is the credit of a sink that may have nothing to do for long.
+const shortCredit = 50 * time.Millisecond
 
-func (l *limited) Write(ctx context.Context, b Batch) error {
+func (l *limited) Write(ctx context.Context, b sink.Batch) error {
 	l.mu.Lock()
 	now := time.Now()
-	if l.free.Before(now.Add(-credit)) {
-		l.free = now.Add(-credit)
+	if l.free.IsZero() {
+		l.free = now
+	} else if earliest := now.Add(-l.credit); l.free.Before(earliest) {
+		l.free = earliest
 	}
 	l.free = l.free.Add(time.Duration(float64(len(b.Rows)) / l.rate * float64(time.Second)))
 	until := l.free
@@ -59,53 +58,36 @@ func (l *limited) Write(ctx context.Context, b Batch) error {
 	return l.next.Write(ctx, b)
 }
 
-// file is a sink that appends lines to a file. It syncs when it is closed.
-type file struct {
-	mu sync.Mutex // guards the file
-	f  *os.File
-	w  *bufio.Writer
-}
-
-func newFile(name string) (*file, error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return &file{f: f, w: bufio.NewWriterSize(f, 1<<20)}, nil
-}
-
-func (s *file) Write(_ context.Context, b Batch) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range b.Rows {
-		if _, err := s.w.Write(b.Rows[i].Value); err != nil {
-			return err
-		}
-		if err := s.w.WriteByte('\n'); err != nil {
-			return err
-		}
-	}
-	return s.w.Flush()
-}
-
-func (s *file) Close() error {
-	err := s.f.Sync()
-	if cerr := s.f.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// counting counts, behind a sink, what has arrived in it.
-type counting struct {
-	Sink
+// arrivals counts, behind a sink, what has arrived in it.
+type arrivals struct {
+	next sink.Sink
 	seen *seen
+
+	rows, batches atomic.Int64
+	lag           atomic.Int64  // nanoseconds, of the last event of the last batch
+	moved         chan struct{} // has a token when rows has changed; of capacity 1
 }
 
-func (c counting) Write(ctx context.Context, b Batch) error {
-	if err := c.Sink.Write(ctx, b); err != nil {
+func newArrivals(next sink.Sink, seen *seen) *arrivals {
+	return &arrivals{next: next, seen: seen, moved: make(chan struct{}, 1)}
+}
+
+// Write implements sink.Sink.
+func (a *arrivals) Write(ctx context.Context, b sink.Batch) error {
+	if err := a.next.Write(ctx, b); err != nil {
 		return err
 	}
-	c.seen.add(b.Rows)
+	a.seen.add(b.Rows)
+	if n := len(b.Rows); n > 0 {
+		if at, ok := eventTime(b.Rows[n-1].Value); ok {
+			a.lag.Store(int64(time.Since(at)))
+		}
+	}
+	a.batches.Add(1)
+	a.rows.Add(int64(len(b.Rows)))
+	select {
+	case a.moved <- struct{}{}:
+	default:
+	}
 	return nil
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -44,23 +45,36 @@ type Limits struct {
 	OfBoth float64 `json:"of_both"`
 }
 
-// Spike compares a spike with its arithmetic.
+// Spike compares a spike with its arithmetic: with what comes in and goes out a second,
+// and so with what is to wait at each moment.
 type Spike struct {
-	Scale    float64 `json:"scale"`
-	InPerS   float64 `json:"in_per_s"`
-	OutPerS  float64 `json:"out_per_s"`
-	Marks    []Mark  `json:"marks"`
-	Drained  float64 `json:"drained_at_s"`
+	Scale   float64 `json:"scale"`
+	InPerS  float64 `json:"in_per_s"`
+	OutPerS float64 `json:"out_per_s"`
+	Marks   []Mark  `json:"marks"`
+	Drained float64 `json:"drained_at_s"`
+	// WantDone is when it is to be empty.
 	WantDone float64 `json:"want_drained_at_s"`
 	// Deviation is the largest of all marks and of the end, as a part of what it is to be.
 	Deviation float64 `json:"deviation"`
+	// SlipMS is by how much the servers were behind their schedule at most.
+	SlipMS float64 `json:"slip_ms"`
 }
 
 // Mark is the depth at a moment. Minutes are those of the unscaled spike.
 type Mark struct {
-	Minutes   float64 `json:"minutes"`
-	Depth     int64   `json:"depth"`
+	Minutes float64 `json:"minutes"`
+	// Seconds is when the sample was taken, Sent what had really been sent and
+	// acknowledged by then, and SlipMS how long before that was due.
+	Seconds float64 `json:"seconds"`
+	Sent    int64   `json:"sent"`
+	SlipMS  float64 `json:"slip_ms"`
+	Depth   int64   `json:"depth"`
+	// WantDepth is what of Sent a sink of OutPerS leaves at that moment, Deviation how far
+	// Depth is from it, and PlanDepth what it were without any slip, on the minute.
 	WantDepth int64   `json:"want_depth"`
+	Deviation float64 `json:"deviation"`
+	PlanDepth int64   `json:"plan_depth"`
 }
 
 // suite makes the measurements of a report.
@@ -147,27 +161,33 @@ func (s *suite) spike(ctx context.Context, scale float64) (*Report, error) {
 	return r, nil
 }
 
+// arithmetic compares samples with what they are to be at the moment at which they were
+// really taken, and by what had really been sent by then: so a machine that is late with
+// either is not taken for a pipeline that is. How late it was is the slip.
 func arithmetic(f *Figures, c *Config, scale float64) *Spike {
 	send := c.Send.Seconds()
-	p := &Spike{Scale: scale, InPerS: c.Rate, OutPerS: c.SinkRate, Drained: f.DrainedAt, WantDone: c.Rate * send / c.SinkRate}
-	want := func(at float64) float64 { return max(0, c.Rate*min(at, send)-c.SinkRate*at) }
-	off := func(got, want, most float64) {
-		p.Deviation = max(p.Deviation, max(got-want, want-got)/most)
-	}
-	off(p.Drained, p.WantDone, p.WantDone)
+	p := &Spike{Scale: scale, InPerS: c.Rate, OutPerS: c.SinkRate, Drained: f.DrainedAt, WantDone: float64(f.Events) / c.SinkRate}
+	peak := (c.Rate - c.SinkRate) * send
+	p.Deviation = math.Abs(p.Drained-p.WantDone) / p.WantDone
 	next := 1.0
-	for _, m := range f.samples {
-		if m.Seconds < next*send/5 {
+	for _, s := range f.samples {
+		slip := min(s.Seconds, send) - float64(s.Acked)/c.Rate
+		p.SlipMS = max(p.SlipMS, slip*1e3)
+		if s.Seconds < next*send/5 {
 			continue
 		}
-		w := want(m.Seconds) // at the moment at which it was taken
-		p.Marks = append(p.Marks, Mark{Minutes: next, Depth: m.Depth, WantDepth: int64(w)})
-		if next <= 5 {
-			off(float64(m.Depth), w, w)
-		} else { // towards the end it is small: as a part of what it was
-			off(float64(m.Depth), w, want(send))
+		m := Mark{Minutes: next, Seconds: s.Seconds, Sent: s.Acked, SlipMS: slip * 1e3, Depth: s.Depth}
+		plan := next * send / 5
+		m.PlanDepth = int64(max(0, c.Rate*min(plan, send)-c.SinkRate*plan))
+		want := max(0, float64(s.Acked)-c.SinkRate*s.Seconds)
+		of := want
+		if next > 5 { // towards the end it is small: as a part of what it was
+			of = peak
 		}
-		for next++; next*send/5 <= m.Seconds; next++ {
+		m.WantDepth, m.Deviation = int64(want), math.Abs(float64(s.Depth)-want)/of
+		p.Marks = append(p.Marks, m)
+		p.Deviation = max(p.Deviation, m.Deviation)
+		for next++; next*send/5 <= s.Seconds; next++ {
 		}
 		if next == 6 { // then each fifth minute
 			next = 10

@@ -50,8 +50,8 @@ func ParseID(s string) (ID, error) {
 
 // Inspector looks at what is stored of a queue. It takes no message, moves nothing and
 // writes nothing, and neither do queues notice it: it is for tools, and for a queue that
-// nobody has open. Of one that is in use it shows what was stored at Inspect, and
-// Group.Stats is more exact. It needs no Close. Its methods may be called at once.
+// nobody has open. Of one that is in use it shows about what was stored at Inspect, and
+// Group.Stats is exact. It needs no Close. Its methods may be called at once.
 type Inspector struct {
 	q      *core
 	groups map[string]*inspected // "": the first one to come
@@ -66,7 +66,7 @@ type inspected struct {
 // Inspect looks at a queue. It reads the states of all messages that are under way, and
 // the index of those that wait. forebay.ErrNotFound: there is none with the name. The
 // store is open for writing, as for all that reads topics.
-func Inspect(db *forebay.DB, name string) (*Inspector, error) {
+func Inspect(db *forebay.DB, name string) (out *Inspector, err error) {
 	names, err := Names(db)
 	if err != nil {
 		return nil, err
@@ -74,23 +74,33 @@ func Inspect(db *forebay.DB, name string) (*Inspector, error) {
 	if !slices.Contains(names, name) {
 		return nil, fmt.Errorf("%w: queue %q", forebay.ErrNotFound, name)
 	}
-	q := &core{db: db, name: name, groups: map[string]*group{}}
-	if q.o, err = (&Options{MaxBytes: math.MaxInt64}).withDefaults(); err != nil { // so that bytes are counted
+	o, err := (&Options{MaxBytes: math.MaxInt64}).withDefaults() // so that bytes are counted
+	if err != nil {
 		return nil, err
 	}
-	v := &Inspector{q: q, groups: map[string]*inspected{}}
-	if err := v.load(); err != nil {
-		return nil, fmt.Errorf("queue %q: %w", name, err)
+	o.Priorities = 0 // no lane is made
+	for range looks {
+		at := db.LastLSN()
+		out = &Inspector{q: &core{db: db, name: name, o: o, groups: map[string]*group{}}, groups: map[string]*inspected{}}
+		if err := out.load(); err != nil {
+			return nil, fmt.Errorf("queue %q: %w", name, err)
+		}
+		if db.LastLSN() == at {
+			break
+		}
 	}
-	return v, nil
+	return out, nil
 }
+
+// looks is how often Inspect looks, as long as there are commits meanwhile: so that its
+// figures are of one moment where nobody is at work.
+const looks = 3
 
 func (v *Inspector) load() (err error) {
 	q := v.q
 	if q.ks, err = q.db.Keyspace(topicPrefix + q.name); err != nil {
 		return err
 	}
-	q.o.Priorities = 0 // no lane is made
 	if err := q.openLanes(); err != nil {
 		return err
 	}
@@ -233,9 +243,10 @@ type Pending struct {
 // Peek iterates over the messages that a group, "": the first one that is still to be
 // made, has not settled: by priority, the highest first, each in the order of commits;
 // then those that are delayed and were not looked at yet; then what is to be tried again
-// or was delayed or redriven, by the time when it is due. An error ends it and comes as
-// the last pair: forebay.ErrNotFound where there is no such group, ctx's, ErrDamaged,
-// and those of the store.
+// or was delayed or redriven, by the time when it is due. Of a queue in use, one that is
+// put off meanwhile may come twice. An error ends it and comes as the last pair:
+// forebay.ErrNotFound where there is no such group, ctx's, ErrDamaged, and those of the
+// store.
 func (v *Inspector) Peek(ctx context.Context, group string) iter.Seq2[Pending, error] {
 	return func(yield func(Pending, error) bool) {
 		if err := v.peek(ctx, group, func(e *entry) bool { return yield(pendingOf(e), nil) }); err != nil {
@@ -281,24 +292,38 @@ func (g *group) peekLane(ctx context.Context, p *place, each func(*entry) bool) 
 	from := p.cursor
 	for {
 		at := from
+		var gone error
 		for m, err := range p.t.Read(ctx, from) {
 			var e *entry
 			if err == nil {
 				e, _, err = g.entryOf(p, m.Offset, m.Time.UnixNano(), m.Payload, g.q.now())
 			}
 			if errors.Is(err, forebay.ErrNotFound) { // it was settled and taken out meanwhile
+				gone = err
 				break
 			}
 			if err != nil {
 				return false, err
 			}
+			at = m.Offset + 1
+			if e != nil && e.delivery == 0 {
+				// There is no state: the message is new, or the mark has moved over it since
+				// the Inspect, and the state went in the same commit.
+				readers, err := p.t.Readers()
+				if err != nil {
+					return false, err
+				}
+				if m.Offset < readers[g.name] {
+					continue
+				}
+			}
 			if e != nil && !each(e) {
 				return false, nil
 			}
-			at = m.Offset + 1
 		}
 		first, _, err := p.t.Bounds()
 		if err != nil || first <= at {
+			err = errors.Join(err, gone)
 			return err == nil, err
 		}
 		from = first

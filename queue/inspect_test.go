@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -97,6 +98,7 @@ func TestInspect(t *testing.T) {
 		}
 		look := func() {
 			t.Helper()
+			synctest.Wait() // what is behind the commits is done, too
 			v := inspect(t, db)
 			require.Equal(t, []string{"g", "other"}, v.Groups())
 			require.Equal(t, want, peeked(t, v, "g"))
@@ -159,6 +161,28 @@ func TestInspect(t *testing.T) {
 		require.NoError(t, q.DropGroup("other"))
 		time.Sleep(5 * time.Second) // it is trimmed
 		require.Equal(t, []string{want[2][:len(want[2])-3] + "24s", "10-1 soon due in 53s", "10-0 later due in 59m53s"}, peeked(t, v, "g"))
+	})
+}
+
+// TestPeekBehind: what is settled after the Inspect is not shown, although its state is
+// gone and the message still there for another group.
+func TestPeekBehind(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		db := openDB(t, vfs.NewMem())
+		q := openQueue(t, db, nil)
+		g := group(t, q, "g", nil)
+		group(t, q, "other", nil)
+		for range 10 {
+			enqueue(t, q, "m", nil)
+		}
+		v := inspect(t, db)
+		require.Len(t, peeked(t, v, "g"), 10)
+		ms, err := g.Receive(ctx, 7)
+		require.NoError(t, err)
+		require.NoError(t, g.Ack(ctx, ms...))
+		time.Sleep(5 * time.Second)
+		require.Len(t, peeked(t, v, "g"), 3)
+		require.Len(t, peeked(t, v, "other"), 10)
 	})
 }
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,8 +14,12 @@ import (
 	"github.com/forebaydb/forebay/sink"
 )
 
-// positionKey is where the consumer's durable position is, in the keyspace of the pipeline.
-var positionKey = []byte("consumer")
+// positionKey is where the consumer's durable position is, in the keyspace of the pipeline;
+// tokenKey has what is random in the ids of its batches: those of no other store are the same.
+var (
+	positionKey = []byte("consumer")
+	tokenKey    = []byte("token")
+)
 
 // consumer reads the sequence and writes it into a sink, in batches of so many rows or of
 // such an age.
@@ -26,6 +31,7 @@ type consumer struct {
 	rows  int
 	every time.Duration
 	work  int // writers into the sink
+	token string
 
 	again atomic.Int64 // batches that were written again
 
@@ -85,6 +91,9 @@ func (c *consumer) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.loadToken(); err != nil {
+		return err
+	}
 	c.order = order{next: from, done: map[uint64]uint64{}}
 	c.free, c.full = make(chan *fill, c.work+1), make(chan *fill)
 	for range c.work + 1 {
@@ -124,6 +133,20 @@ func (c *consumer) position() (uint64, error) {
 		return 0, fmt.Errorf("pipeline: the consumer's position has %d bytes", len(v))
 	}
 	return binary.BigEndian.Uint64(v), nil
+}
+
+// loadToken reads the token, and makes it where there is none.
+func (c *consumer) loadToken() error {
+	v, err := c.pos.Get(tokenKey)
+	if errors.Is(err, forebay.ErrNotFound) {
+		v = []byte(rand.Text())
+		b := c.db.NewBatch()
+		if err = b.In(c.pos).Put(tokenKey, v); err == nil {
+			err = c.db.Apply(b, forebay.Durable)
+		}
+	}
+	c.token = string(v)
+	return err
 }
 
 // follow fills batches. It alone begins one.
@@ -216,7 +239,7 @@ func (c *consumer) write(ctx context.Context) error {
 			return ctx.Err()
 		}
 		behind := f.first + uint64(len(f.rows))
-		b := sink.Batch{ID: fmt.Sprintf("%s/%d-%d", c.seq.Name(), f.first, behind-1), Rows: f.rows}
+		b := sink.Batch{ID: fmt.Sprintf("%s/%s/%d-%d", c.seq.Name(), c.token, f.first, behind-1), Rows: f.rows}
 		for wait := firstWait; ; wait = min(2*wait, maxWait) {
 			err := c.sink.Write(ctx, b)
 			if err == nil {

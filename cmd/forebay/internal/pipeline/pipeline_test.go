@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -287,6 +288,7 @@ func TestConsumerGoesOn(t *testing.T) {
 	seen := newSeen(1)
 	g := newGenerator(0, 200)
 	var sent uint64
+	tokens := map[string]bool{}
 	for range 5 {
 		db, err := forebay.Open("s", &forebay.Options{FS: mem})
 		require.NoError(t, err)
@@ -305,9 +307,11 @@ func TestConsumerGoesOn(t *testing.T) {
 		require.Eventually(t, func() bool { at, err := c.position(); return err == nil && at == sent }, 10*time.Second, time.Millisecond)
 		cancel()
 		require.NoError(t, <-ended)
+		tokens[c.token] = true
 		require.NoError(t, db.Close())
 		mem = mem.PowerCutSeed(sent, vfs.SectorAtomic)
 	}
+	require.Len(t, tokens, 1)
 	require.Zero(t, seen.lost(0, sent))
 	require.Equal(t, sent, seen.events)
 	require.Zero(t, seen.duplicated)
@@ -400,5 +404,35 @@ func TestTicks(t *testing.T) {
 	for hi := .5; hi < 1e12; hi *= 1.1 {
 		require.GreaterOrEqual(t, len(labels(hi)), 4, hi)
 		require.LessOrEqual(t, len(labels(hi)), 11, hi)
+	}
+}
+
+// TestFileOfTwo: batches of two stores are different ones for a sink that knows what it has.
+func TestFileOfTwo(t *testing.T) {
+	both(t, func(t *testing.T, through string) {
+		name := filepath.Join(t.TempDir(), "events.log")
+		f, err := openFile(name)
+		require.NoError(t, err)
+		for i := range 2 {
+			c := small(t)
+			c.Through, c.Sink, c.Rate, c.Dir = through, f, 5000, filepath.Join(t.TempDir(), strconv.Itoa(i))
+			_, err := Run(context.Background(), c)
+			require.NoError(t, err)
+		}
+		require.NoError(t, f.Close())
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.Equal(t, 2000, bytes.Count(text, []byte("\n")))
+	})
+}
+
+// TestProblem: what was lost or came twice, in whichever measurement, is the command's error.
+func TestProblem(t *testing.T) {
+	fine := &Figures{Events: 5}
+	require.Empty(t, (&Report{Figures: *fine, Single: fine, Uncompressed: fine}).problem())
+	for _, bad := range []Figures{{Lost: 1}, {Duplicated: 1}, {Foreign: 1}} {
+		require.NotEmpty(t, (&Report{Figures: bad}).problem())
+		require.NotEmpty(t, (&Report{Single: &bad}).problem())
+		require.NotEmpty(t, (&Report{Uncompressed: &bad}).problem())
 	}
 }

@@ -65,7 +65,7 @@ func TestQueueStats(t *testing.T) {
 	out := fine(t, "queue", "stats", dir)
 	require.Regexp(t, `(?m)^queue mails$`, out)
 	require.Regexp(t, `(?m)^ +3 +0 +[01] +2 +0 +\d+d\d\dh +- +sender$`, out)
-	require.Regexp(t, `(?m)^ +1 +0 +0 +0 +0 +\d+ .s +- +\(none yet\)$`, out)
+	require.Regexp(t, `(?m)^ +1 +0 +0 +0 +0 +[\d.]+ .s +- +\(none yet\)$`, out)
 	require.Regexp(t, `(?m)^ +1 .* b$`, out)
 	require.Regexp(t, ` 6\.0 s +sender$`, strings.TrimSpace(fine(t, "queue", "stats", dir, "mails", "--rate", "0.5")))
 	lines := strings.Split(strings.TrimSpace(fine(t, "queue", "stats", dir, "--json", "--rate", "100")), "\n")

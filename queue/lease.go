@@ -129,7 +129,8 @@ func (d *delivery) ackTx(tx *forebay.Tx) error {
 	if err != nil {
 		return err
 	}
-	if s.settled || s.delivery != d.delivery {
+	// What nobody has waits until a time: it was given back, or was dead and is redriven.
+	if s.settled || s.delivery != d.delivery || s.due != 0 {
 		return d.stale()
 	}
 	if err := g.settle(ks.Writer, e); err != nil {

@@ -195,3 +195,57 @@ func TestTransactionOutlivesHandle(t *testing.T) {
 	}
 	require.Equal(t, 3, one(t, g).Attempt)
 }
+
+// TestAckTxOfWhatWasGivenBack: who has given a message back, or up, has nothing to
+// acknowledge, also when it is in nobody's hands since.
+func TestAckTxOfWhatWasGivenBack(t *testing.T) {
+	for name, give := range map[string]func(g *queue.Group[[]byte], m *queue.Message[[]byte]) error{
+		"soon": func(_ *queue.Group[[]byte], m *queue.Message[[]byte]) error {
+			return m.NackAfter(ctx, time.Second, nil)
+		},
+		"at once": func(_ *queue.Group[[]byte], m *queue.Message[[]byte]) error { return m.NackAfter(ctx, 0, nil) },
+		"parked":  func(_ *queue.Group[[]byte], m *queue.Message[[]byte]) error { return m.NackAfter(ctx, time.Hour, nil) },
+		"dead":    func(_ *queue.Group[[]byte], m *queue.Message[[]byte]) error { return m.Kill(ctx, nil) },
+		"redriven": func(g *queue.Group[[]byte], m *queue.Message[[]byte]) error {
+			if err := m.Kill(ctx, nil); err != nil {
+				return err
+			}
+			return g.Redrive(ctx, m.ID)
+		},
+	} {
+		for _, delay := range []time.Duration{0, time.Minute} { // what was delayed is parked
+			t.Run(name+" "+delay.String(), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					db := openDB(t, vfs.NewMem())
+					q := openQueue(t, db, nil)
+					g := group(t, q, "g", nil)
+					enqueue(t, q, "m", &queue.Meta{Delay: delay})
+					time.Sleep(delay)
+					m := one(t, g)
+					time.Sleep(time.Second) // its place among what is parked is another one then
+					require.NoError(t, give(g, m))
+					require.ErrorIs(t, db.Update(func(tx *forebay.Tx) error {
+						if err := m.AckTx(tx); err != nil {
+							return err
+						}
+						return tx.Put([]byte("effect"), nil)
+					}), queue.ErrStaleLease)
+					if name == "dead" {
+						require.NoError(t, g.Redrive(ctx, m.ID))
+					}
+					require.Equal(t, int64(1), stats(t, g).Pending)
+					time.Sleep(2 * time.Hour)
+					require.NoError(t, db.Update(one(t, g).AckTx))
+					require.Equal(t, int64(1), stats(t, g).Done)
+					ks, err := db.Keyspace("queue/q")
+					require.NoError(t, err)
+					for _, kind := range []string{"p", "b", "w"} {
+						for e := range ks.Prefix([]byte(kind)) {
+							t.Errorf("%q is left", e.Key)
+						}
+					}
+				})
+			})
+		}
+	}
+}

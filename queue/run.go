@@ -204,7 +204,7 @@ func (g *Group[T]) Ack(ctx context.Context, ms ...*Message[T]) error {
 // AckTx says that a message is done when the transaction, of the store in which the queue
 // is, is committed, with what else that does: once, however often the message was
 // delivered. The lease may have ended, as long as the message was not delivered again.
-// ErrStaleLease: it was, or it is settled; the transaction's function is to return it.
+// ErrStaleLease: it was, or it is settled or given back; the transaction's function is to return it.
 func (m *Message[T]) AckTx(tx *forebay.Tx) error { return m.d.ackTx(tx) }
 
 // Nack gives a message back because of cause, to be delivered again after a random time:

@@ -120,6 +120,11 @@ func (g *group) exhume(ctx context.Context, ids []ID, each func(ks forebay.Space
 	var n, bytes int64
 	return g.q.update(ctx, g.o.Level, func(tx *forebay.Tx) error {
 		n, bytes = 0, 0
+		// Asked in each attempt: a drop since meets it with a conflict, and its name may be
+		// another group's by now.
+		if g.isDropped() {
+			return ErrClosed
+		}
 		ks, err := g.q.space(tx)
 		if err != nil {
 			return err
@@ -158,6 +163,9 @@ func (g *group) redriveAll(ctx context.Context) (int, error) { return g.all(ctx,
 func (g *group) purgeAll(ctx context.Context) (int, error) { return g.all(ctx, g.purge) }
 
 func (g *group) all(ctx context.Context, do func(context.Context, ...ID) error) (n int, err error) {
+	if g.isDropped() {
+		return 0, ErrClosed
+	}
 	var ids []ID
 	size := 0
 	flush := func() error {

@@ -175,6 +175,14 @@ func (g *group) poke() {
 	}
 }
 
+// isDropped says whether the group was dropped: what is stored under its name may be of
+// another one since.
+func (g *group) isDropped() bool {
+	g.q.mu.Lock()
+	defer g.q.mu.Unlock()
+	return g.dropped
+}
+
 // fail ends deliveries; mu is held.
 func (g *group) fail(err error) {
 	if g.err == nil {

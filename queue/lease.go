@@ -106,12 +106,12 @@ func (g *group) ack(ctx context.Context, ds []*delivery) error {
 func (d *delivery) ackTx(tx *forebay.Tx) error {
 	g, e := d.g, d.e
 	g.q.mu.Lock()
-	closed, dropped := g.q.closed, g.dropped
+	closed := g.q.closed
 	g.q.mu.Unlock()
 	switch {
 	case closed:
 		return ErrClosed
-	case dropped:
+	case g.isDropped():
 		return d.stale()
 	}
 	ks, err := g.q.space(tx)
@@ -184,6 +184,9 @@ func (d *delivery) give(ctx context.Context, wait time.Duration, dead bool, caus
 	}
 	gone := false // settled
 	return g.q.update(ctx, level, func(tx *forebay.Tx) error {
+		if g.isDropped() { // its name may be another group's by now
+			return d.stale()
+		}
 		ks, err := g.q.space(tx)
 		if err != nil {
 			return err

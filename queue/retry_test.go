@@ -390,3 +390,25 @@ func TestRedriveAgainstPurge(t *testing.T) {
 	}
 	require.Zero(t, stats(t, g).Pending)
 }
+
+// TestRedriveByDroppedGroup: a handle of a group that was dropped has no part in the one
+// that was made since with its name.
+func TestRedriveByDroppedGroup(t *testing.T) {
+	db := openDB(t, vfs.NewMem())
+	q := openQueue(t, db, nil)
+	enqueue(t, q, "m", nil)
+	old := group(t, q, "g", nil)
+	require.NoError(t, q.DropGroup("g"))
+	g := group(t, q, "g", nil)
+	m := one(t, g)
+	require.NoError(t, m.Kill(ctx, nil))
+	require.ErrorIs(t, old.Redrive(ctx, m.ID), queue.ErrClosed)
+	require.ErrorIs(t, old.Purge(ctx, m.ID), queue.ErrClosed)
+	for _, all := range []func(context.Context) (int, error){old.RedriveAll, old.PurgeAll} {
+		_, err := all(ctx)
+		require.ErrorIs(t, err, queue.ErrClosed)
+	}
+	require.Equal(t, int64(1), stats(t, g).Dead)
+	require.NoError(t, g.Redrive(ctx, m.ID))
+	require.NoError(t, one(t, g).Ack(ctx))
+}

@@ -243,6 +243,7 @@ func (g *group) unload(e *entry, now time.Time) bool {
 		p := g.places[e.id.Lane]
 		p.loaded--
 		p.bytes -= e.size
+		p.gone += e.size
 	}
 	g.poke()
 	return true

@@ -66,5 +66,6 @@
 // # Memory
 //
 // A group holds at most Window messages and WindowBytes (or one message) of each lane,
-// and as much of what was parked and is due. Depth is counted, not listed.
+// as much of what was settled behind one of them that is not, and of what was parked and
+// is due. Depth is counted, not listed.
 package queue

@@ -84,6 +84,7 @@ func (g *group) fill(ctx context.Context, p *place) (more bool, err error) {
 	g.q.mu.Lock()
 	defer g.q.mu.Unlock()
 	g.passed += int64(at - from - seen) // what is not there any more; the settled were counted by load
+	p.prune(g.o.WindowBytes)
 	for _, e := range in {
 		p.fifo = append(p.fifo, e)
 		p.loaded++

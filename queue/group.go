@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,11 +92,13 @@ type place struct {
 	fifo   []*entry // in the window, in order, and some that are removed
 	loaded int      // in the window
 	bytes  int64    // of those
+	gone   int64    // bytes of those in fifo that are removed
 }
 
 // mark returns the low-water mark: all below is settled. mu is held.
 func (p *place) mark() uint64 {
 	for len(p.fifo) > 0 && p.fifo[0].state == removed {
+		p.gone -= p.fifo[0].size
 		p.fifo[0] = nil
 		p.fifo = p.fifo[1:]
 	}
@@ -103,6 +106,16 @@ func (p *place) mark() uint64 {
 		return p.fifo[0].id.Offset
 	}
 	return p.cursor
+}
+
+// prune takes out what was removed behind an entry that stays, when there is as much of
+// it as there may be of the rest; mu is held.
+func (p *place) prune(maxBytes int64) {
+	if len(p.fifo) <= 2*p.loaded+64 && p.gone <= maxBytes {
+		return
+	}
+	p.fifo = slices.DeleteFunc(p.fifo, func(e *entry) bool { return e.state == removed })
+	p.gone = 0
 }
 
 // request is a receiver that waits.

@@ -257,3 +257,32 @@ func TestSpike(t *testing.T) {
 		require.NotContains(t, seen, false)
 	})
 }
+
+// TestMemoryBehindOneThatStays: what was settled behind a message that is not is not kept.
+func TestMemoryBehindOneThatStays(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		db := openDB(t, vfs.NewMem())
+		q := openQueue(t, db, nil)
+		g := group(t, q, "g", &queue.GroupOptions{Window: 16, WindowBytes: 64 << 10})
+		for _, size := range []int{1, 10_000} {
+			stays := enqueue(t, q, "m", nil)
+			items := make([]queue.Item[[]byte], 100)
+			for i := range items {
+				items[i].Value = make([]byte, size)
+			}
+			m := one(t, g)
+			require.Equal(t, stays, m.ID)
+			for range 5 {
+				_, err := q.EnqueueBatch(ctx, items)
+				require.NoError(t, err)
+				for range items {
+					require.NoError(t, one(t, g).Ack(ctx))
+					n, bytes := queue.Kept(g, 0)
+					require.LessOrEqual(t, n, 2*16+64+16)
+					require.LessOrEqual(t, bytes, int64(3*64<<10))
+				}
+			}
+			require.NoError(t, m.Ack(ctx))
+		}
+	})
+}

@@ -216,10 +216,8 @@ func (g *group) finish(e *entry, now time.Time) bool {
 		return false
 	}
 	g.passed++
-	g.bytes = max(0, g.bytes-e.size)
-	if g.q.in-g.passed <= 0 && g.q.pend.n == 0 {
-		g.bytes = 0 // it is only about right
-	}
+	g.bytes -= e.size // less than none, if it is done before its commit is counted
+	g.settleBytes()
 	if e.parked {
 		g.parked--
 	}

@@ -67,16 +67,28 @@ func (q *core) release(s size, committed bool) {
 	defer q.mu.Unlock()
 	q.pend.n -= s.n
 	q.pend.bytes -= s.bytes
-	if !committed {
-		return
-	}
-	q.in += s.n
-	if len(q.groups) == 0 {
-		q.none.bytes += s.bytes
+	if committed {
+		q.in += s.n
+		if len(q.groups) == 0 {
+			q.none.bytes += s.bytes
+		}
 	}
 	for _, g := range q.groups {
-		g.bytes += s.bytes
-		g.poke()
+		if committed {
+			g.bytes += s.bytes
+			g.poke()
+		}
+		g.settleBytes()
+	}
+}
+
+// settleBytes corrects what is only about right; mu is held.
+func (g *group) settleBytes() {
+	switch {
+	case g.q.in-g.passed <= 0 && g.q.pend.n == 0:
+		g.bytes = 0
+	case g.q.o.MaxBytes == 0: // what there was at the open was not counted
+		g.bytes = max(0, g.bytes)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -285,4 +286,38 @@ func TestMemoryBehindOneThatStays(t *testing.T) {
 			require.NoError(t, m.Ack(ctx))
 		}
 	})
+}
+
+// TestBytesOfEarlyReceivers: a message that is done before Enqueue has heard of its commit
+// leaves no bytes behind it that would keep others out.
+func TestBytesOfEarlyReceivers(t *testing.T) {
+	for _, more := range []bool{false, true} { // there is always one under way
+		bubble(t, func(t *testing.T) {
+			db := openDB(t, vfs.NewMem())
+			q := openQueue(t, db, &queue.Options{MaxBytes: 1000})
+			g := group(t, q, "g", nil)
+			heard, ended := make(chan struct{}), make(chan error)
+			put := func(size int) {
+				ended <- db.Update(func(tx *forebay.Tx) error {
+					tx.OnDone(func(forebay.Outcome) { <-heard })
+					return q.EnqueueTx(ctx, tx, make([]byte, size), nil)
+				})
+			}
+			go put(600)
+			synctest.Wait()
+			require.NoError(t, one(t, g).Ack(ctx))
+			heard <- struct{}{}
+			if more {
+				go put(10)
+				synctest.Wait()
+			}
+			require.NoError(t, <-ended)
+			require.Less(t, stats(t, g).Bytes, int64(60))
+			enqueue(t, q, string(make([]byte, 600)), nil)
+			close(heard)
+			if more {
+				require.NoError(t, <-ended)
+			}
+		})
+	}
 }

@@ -50,7 +50,7 @@ func (g *group) stats(ctx context.Context) (Stats, error) {
 	var from [laneLater + 1]uint64
 	oldest := int64(0)
 	q.mu.Lock()
-	s := Stats{Dead: g.dead, InFlight: g.flight, Bytes: g.bytes, Loaded: len(g.entries)}
+	s := Stats{Dead: g.dead, InFlight: g.flight, Bytes: max(g.bytes, 0), Loaded: len(g.entries)}
 	var starts int64
 	for _, at := range g.starts {
 		starts += int64(at)

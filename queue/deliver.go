@@ -231,12 +231,15 @@ func (g *group) unload(e *entry, now time.Time) bool {
 		return false
 	}
 	g.remove(e, now)
+	if g.unloaded != nil {
+		g.unloaded[e.id] = e.index
+	}
+	if e.again {
+		g.parkNext = 1
+	}
 	if e.parked {
 		g.unparked--
 		g.unparkedBytes -= e.size
-		if g.unloaded != nil {
-			g.unloaded[e.id] = true
-		}
 	} else {
 		p := g.places[e.id.Lane]
 		p.loaded--

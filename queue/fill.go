@@ -204,7 +204,7 @@ func (g *group) unpark(ctx context.Context) error {
 	}
 	n, size := g.unparked, g.unparkedBytes
 	g.parkNext = 0 // who parks meanwhile sets it
-	g.unloaded = map[ID]bool{}
+	g.unloaded = map[ID]int64{}
 	q.mu.Unlock()
 	var in []*entry
 	next := int64(0)
@@ -222,17 +222,17 @@ func (g *group) unpark(ctx context.Context) error {
 			}
 			at := int64(binary.BigEndian.Uint64(en.Key[len(en.Key)-17:]))
 			if at > now.UnixNano() {
-				next = at
+				next = earlier(next, at)
 				return nil
 			}
-			q.mu.Lock()
-			skip := g.entries[id] != nil || g.unloaded[id]
-			q.mu.Unlock()
-			if skip {
+			if known, again := g.knows(id, at); known {
+				if again {
+					next = earlier(next, at)
+				}
 				continue
 			}
 			if n >= g.o.Window || size >= g.o.WindowBytes {
-				next = at // once there is room
+				next = earlier(next, at) // once there is room
 				return nil
 			}
 			e, err := g.parkedEntry(id, at, now)
@@ -254,7 +254,7 @@ func (g *group) unpark(ctx context.Context) error {
 	}
 	g.parkNext = earlier(g.parkNext, next)
 	for _, e := range in {
-		if g.unloaded[e.id] || g.entries[e.id] != nil {
+		if _, gone := g.unloaded[e.id]; gone || g.entries[e.id] != nil {
 			continue
 		}
 		g.unparked++
@@ -263,6 +263,21 @@ func (g *group) unpark(ctx context.Context) error {
 	}
 	g.unloaded = nil
 	return err
+}
+
+// knows says whether a message that is parked at a time is in the window, or was since the
+// scheduler began to look. Where that is from before it was parked there, by a commit
+// that came before memory has heard of another one, he is to look again: now, or when it
+// leaves the window.
+func (g *group) knows(id ID, index int64) (known, again bool) {
+	g.q.mu.Lock()
+	defer g.q.mu.Unlock()
+	if e := g.entries[id]; e != nil {
+		e.again = e.index != index
+		return true, false
+	}
+	was, gone := g.unloaded[id]
+	return gone, gone && was != index
 }
 
 // parkedEntry reads a parked message, nil if it was settled meanwhile.

@@ -168,8 +168,9 @@ type group struct {
 	// there was no room for it; 0: none is.
 	parkNext int64
 	// unloaded are those that left the window since the scheduler began to look for
-	// what is due: what he sees may be older.
-	unloaded map[ID]bool
+	// what is due, and their places in the index of what waits, 0 if they had none: what
+	// he sees of those may be older.
+	unloaded map[ID]int64
 	savedAt  time.Time // the scheduler's
 }
 

@@ -412,3 +412,45 @@ func TestRedriveByDroppedGroup(t *testing.T) {
 	require.NoError(t, g.Redrive(ctx, m.ID))
 	require.NoError(t, one(t, g).Ack(ctx))
 }
+
+// TestRedriveAtOnce: a dead letter is redriven, and looked for by the scheduler, before who
+// killed it has told memory that it is dead.
+func TestRedriveAtOnce(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			db := openDB(t, vfs.NewMem())
+			ks, err := db.Keyspace("queue/q")
+			require.NoError(t, err)
+			var between atomic.Pointer[func()] // behind the commit of a dead letter
+			q := openQueue(t, db, &queue.Options{Now: func() time.Time {
+				if do := between.Load(); do != nil {
+					for range ks.Prefix([]byte("x")) {
+						if between.CompareAndSwap(do, nil) {
+							(*do)()
+						}
+					}
+				}
+				return time.Now()
+			}})
+			g := group(t, q, "g", nil)
+			enqueue(t, q, "m", nil)
+			m := one(t, g)
+			redrive := func() {
+				if err := g.Redrive(ctx, m.ID); err != nil {
+					t.Error(err)
+				}
+				if !late {
+					synctest.Wait() // the scheduler has looked
+				}
+			}
+			between.Store(&redrive)
+			require.NoError(t, m.Kill(ctx, nil))
+			c, cancel := context.WithTimeout(ctx, time.Hour)
+			defer cancel()
+			ms, err := g.Receive(c, 1)
+			require.NoError(t, err)
+			require.NoError(t, ms[0].Ack(ctx))
+			require.Zero(t, stats(t, g).Pending)
+		})
+	}
+}

@@ -37,6 +37,7 @@ type entry struct {
 	busy     bool      // a commit that settles it or gives it back is under way
 	at       time.Time // waiting: until; leased: until
 	place    int       // in its heap; -1: in none
+	again    bool      // it is parked, by a commit behind one of which memory has not heard
 }
 
 // heapOf is a heap of entries.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -216,6 +217,7 @@ func TestGroupAgainstTrim(t *testing.T) {
 			_, err := h.Receive(ctx, 1)
 			require.ErrorIs(t, err, queue.ErrClosed)
 		}
+		synctest.Wait() // g has had them all
 		cancel()
 		work.Wait()
 		time.Sleep(3 * time.Second)

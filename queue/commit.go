@@ -13,12 +13,19 @@ import (
 
 // update runs a transaction, and calls then exactly once, when it is known what became
 // of it: with nil when it is committed and can be seen. That is before update returns,
-// unless ctx ended while the commit was under way. No lock is held then.
+// unless ctx ended while the commit was under way: Close waits for it then. No lock is
+// held.
 func (q *core) update(ctx context.Context, level forebay.Level, fn func(tx *forebay.Tx) error, then func(error)) error {
 	var mu sync.Mutex // guards open and returned
 	open, returned := 0, false
 	var once sync.Once
-	tell := func(err error) { once.Do(func() { then(err) }) }
+	q.commits.Add(1)
+	tell := func(err error) {
+		once.Do(func() {
+			defer q.commits.Done()
+			then(err)
+		})
+	}
 	err := q.db.UpdateLevel(ctx, level, func(tx *forebay.Tx) error {
 		mu.Lock()
 		open++
@@ -63,7 +70,7 @@ func (q *core) apply(ctx context.Context, level forebay.Level, b *forebay.Batch,
 	}
 	err = c.Wait(ctx)
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		go func() { then(c.Wait(context.Background())) }() // it ends with the commit, or with the log
+		q.commits.Go(func() { then(c.Wait(context.Background())) }) // it ends with the commit, or with the log
 		return err
 	}
 	then(err)

@@ -131,7 +131,7 @@ func (g *group) note(ctx context.Context, entries []*entry) error {
 		}
 		err = g.q.apply(ctx, forebay.Written, b, func(error) {})
 	} else {
-		err = g.q.db.UpdateLevel(ctx, forebay.Written, func(tx *forebay.Tx) error {
+		err = g.q.update(ctx, forebay.Written, func(tx *forebay.Tx) error {
 			ks, err := g.q.space(tx)
 			if err != nil {
 				return err
@@ -151,7 +151,7 @@ func (g *group) note(ctx context.Context, entries []*entry) error {
 				}
 			}
 			return nil
-		})
+		}, func(error) {})
 	}
 	if err != nil {
 		return err

@@ -159,18 +159,7 @@ func (q *core) put(ctx context.Context, items []outgoing) (ids []ID, err error) 
 	defer q.end()
 	for i := range items {
 		if items[i].dedupe != "" {
-			err = q.db.UpdateLevel(ctx, q.o.Level, func(tx *forebay.Tx) error {
-				return q.putTx(tx, items, func(o forebay.Outcome) { ids = idsOf(items, o.Appended) })
-			})
-			var dup *DuplicateError
-			if errors.As(err, &dup) {
-				q.identify(ctx, dup)
-			}
-			if err != nil { // ids may be another goroutine's still
-				return nil, err
-			}
-			q.enqueued(ids)
-			return ids, nil
+			return q.putOnce(ctx, items)
 		}
 	}
 	s := sizeOf(items)
@@ -192,6 +181,23 @@ func (q *core) put(ctx context.Context, items []outgoing) (ids []ID, err error) 
 	ids = idsOf(items, b.Appended)
 	if b.Size() <= 1<<16 {
 		batches.Put(b)
+	}
+	q.enqueued(ids)
+	return ids, nil
+}
+
+// putOnce is put for items that have dedupe ids.
+func (q *core) putOnce(ctx context.Context, items []outgoing) ([]ID, error) {
+	var ids []ID // with an error it may be another goroutine's
+	err := q.update(ctx, q.o.Level, func(tx *forebay.Tx) error {
+		return q.putTx(tx, items, func(o forebay.Outcome) { ids = idsOf(items, o.Appended) })
+	}, func(error) {})
+	var dup *DuplicateError
+	if errors.As(err, &dup) {
+		q.identify(ctx, dup)
+	}
+	if err != nil {
+		return nil, err
 	}
 	q.enqueued(ids)
 	return ids, nil

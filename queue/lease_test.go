@@ -249,3 +249,45 @@ func TestAckTxOfWhatWasGivenBack(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseWaitsForCommits: also for those whose callers had no patience.
+func TestCloseWaitsForCommits(t *testing.T) {
+	for name, do := range map[string]func(ctx context.Context, q *queue.Queue[[]byte], m *queue.Message[[]byte]) error{
+		"enqueue": func(ctx context.Context, q *queue.Queue[[]byte], _ *queue.Message[[]byte]) error {
+			_, err := q.Enqueue(ctx, nil, nil)
+			return err
+		},
+		"enqueue once": func(ctx context.Context, q *queue.Queue[[]byte], _ *queue.Message[[]byte]) error {
+			_, err := q.Enqueue(ctx, nil, &queue.Meta{DedupeID: "d"})
+			return err
+		},
+		"ack": func(ctx context.Context, _ *queue.Queue[[]byte], m *queue.Message[[]byte]) error { return m.Ack(ctx) },
+		"kill": func(ctx context.Context, _ *queue.Queue[[]byte], m *queue.Message[[]byte]) error {
+			return m.Kill(ctx, nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				in := vfs.NewInjector(vfs.NewMem())
+				db := openDB(t, in)
+				q := openQueue(t, db, nil)
+				g := group(t, q, "g", nil)
+				enqueue(t, q, "m", nil)
+				m := one(t, g)
+				gate := vfs.NewGate()
+				defer gate.Release()
+				in.Add(vfs.Rule{Call: vfs.CallSyncData, Gate: gate, Forever: true})
+				in.Add(vfs.Rule{Call: vfs.CallSync, Gate: gate, Forever: true})
+				c, cancel := context.WithCancel(ctx)
+				go func() { <-gate.Arrived(); cancel() }()
+				require.ErrorIs(t, do(c, q, m), context.Canceled)
+				closed := make(chan error, 1)
+				go func() { closed <- q.Close() }()
+				synctest.Wait()
+				require.Empty(t, closed, "a commit is under way")
+				gate.Release()
+				require.NoError(t, <-closed)
+			})
+		})
+	}
+}

@@ -86,6 +86,8 @@ type core struct {
 	stop context.CancelFunc
 	wake chan struct{}  // of the maintenance
 	done sync.WaitGroup // goroutines
+	// commits under way, also those that nobody waits for: each begins before Close waits.
+	commits sync.WaitGroup
 
 	trims sync.Mutex // see doc.go
 
@@ -389,6 +391,7 @@ func (q *core) close() error {
 			errs = append(errs, g.save(context.Background()))
 		}
 	}
+	q.commits.Wait()
 	for _, l := range q.lanes {
 		if l != nil {
 			errs = append(errs, l.t.Close())

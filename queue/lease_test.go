@@ -291,3 +291,27 @@ func TestCloseWaitsForCommits(t *testing.T) {
 		})
 	}
 }
+
+// TestSecondClose returns when the queue is closed, like the first.
+func TestSecondClose(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		in := vfs.NewInjector(vfs.NewMem())
+		db := openDB(t, in)
+		q := openQueue(t, db, nil)
+		g := group(t, q, "g", nil)
+		enqueue(t, q, "m", nil)
+		require.NoError(t, one(t, g).Ack(ctx)) // the mark is stored by Close
+		gate := vfs.NewGate()
+		defer gate.Release()
+		in.Add(vfs.Rule{Call: vfs.CallWrite, Gate: gate, Forever: true})
+		closed := make(chan error, 2)
+		for range 2 {
+			go func() { closed <- q.Close() }()
+			synctest.Wait()
+		}
+		require.Empty(t, closed)
+		gate.Release()
+		require.NoError(t, <-closed)
+		require.NoError(t, <-closed)
+	})
+}

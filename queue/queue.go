@@ -88,6 +88,7 @@ type core struct {
 	done sync.WaitGroup // goroutines
 	// commits under way, also those that nobody waits for: each begins before Close waits.
 	commits sync.WaitGroup
+	ended   chan struct{} // closed by Close when all is done
 
 	trims sync.Mutex // see doc.go
 
@@ -148,7 +149,7 @@ func (q *Queue[T]) Name() string { return q.core.name }
 // is still in flight with others is delivered again after the next Open; to acknowledge
 // it is ErrClosed, but for an AckTx under way, which counts if it is committed before that
 // Open. It must not be called by a
-// handler. A second call does nothing.
+// handler. A second call waits for the first, and does nothing else.
 func (q *Queue[T]) Close() error { return q.core.close() }
 
 func open(db *forebay.DB, name string, o *Options) (*core, error) {
@@ -172,7 +173,7 @@ func open(db *forebay.DB, name string, o *Options) (*core, error) {
 	if had {
 		return nil, fmt.Errorf("%w: %q", ErrOpen, name)
 	}
-	q := &core{db: db, name: name, o: opts, groups: map[string]*group{}, wake: make(chan struct{}, 1)}
+	q := &core{db: db, name: name, o: opts, groups: map[string]*group{}, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	if err := q.start(); err != nil {
 		q.forget()
 		return nil, fmt.Errorf("queue %q: %w", name, err)
@@ -354,10 +355,11 @@ func (q *core) close() error {
 	q.mu.Lock()
 	if q.closing {
 		q.mu.Unlock()
-		q.done.Wait()
+		<-q.ended
 		return nil
 	}
 	q.closing = true
+	defer close(q.ended)
 	var stops []context.CancelFunc
 	for _, g := range q.groups {
 		g.fail(ErrClosed)

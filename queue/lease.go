@@ -76,12 +76,14 @@ func (g *group) ack(ctx context.Context, ds []*delivery) error {
 				d.let()
 				continue
 			}
-			d.done.Store(true)
 			g.finish(d.e, now)
 		}
 		g.q.mu.Unlock()
 		if err == nil {
 			for _, d := range held {
+				if d.done.Swap(true) { // by an AckTx
+					continue
+				}
 				g.event(EventAcked, d.handed, nil)
 			}
 		}
@@ -142,10 +144,9 @@ func (d *delivery) ackTx(tx *forebay.Tx) error {
 		}
 		now := g.q.now()
 		g.q.mu.Lock()
-		d.done.Store(true)
-		told := g.finish(e, now)
+		g.finish(e, now)
 		g.q.mu.Unlock()
-		if told {
+		if !d.done.Swap(true) {
 			g.event(EventAcked, d.handed, nil)
 		}
 	})

@@ -315,3 +315,37 @@ func TestSecondClose(t *testing.T) {
 		require.NoError(t, <-closed)
 	})
 }
+
+// TestAckTxIsTold: the event of an AckTx comes also when the scheduler sees it first.
+func TestAckTxIsTold(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var acked atomic.Int64
+		db := openDB(t, vfs.NewMem())
+		q := openQueue(t, db, &queue.Options{Hooks: queue.Hooks{Event: func(e queue.Event) {
+			if e.Kind == queue.EventAcked {
+				acked.Add(1)
+			}
+		}}})
+		g := group(t, q, "g", &queue.GroupOptions{Lease: time.Second})
+		enqueue(t, q, "m", nil)
+		m := one(t, g)
+		time.Sleep(time.Minute)
+		seen := make(chan struct{})
+		ended := make(chan error)
+		go func() {
+			ended <- db.Update(func(tx *forebay.Tx) error {
+				tx.OnDone(func(forebay.Outcome) { <-seen })
+				return m.AckTx(tx)
+			})
+		}()
+		synctest.Wait()
+		c, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err := g.Receive(c, 1)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, int64(1), stats(t, g).Done)
+		close(seen)
+		require.NoError(t, <-ended)
+		require.Equal(t, int64(1), acked.Load())
+	})
+}

@@ -188,7 +188,7 @@ func decodeEnvelope(b []byte) (envelope, error) {
 		if n > uint64(len(c.b)) { // each has two bytes and more
 			c.bad = true
 		} else {
-			e.headers = make(map[string]string, n)
+			e.headers = make(map[string]string, min(n, 64))
 		}
 		for ; n > 0 && !c.bad; n-- {
 			k := c.string()

@@ -2,7 +2,9 @@ package queue
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -29,6 +31,18 @@ func TestFormats(t *testing.T) {
 		require.Equal(t, want, hex.EncodeToString(got))
 	}
 	require.Equal(t, strings.Repeat("x", MaxReason), cut(strings.Repeat("x", MaxReason+1)))
+}
+
+// TestForgedHeaders: a number of headers is no reason to take memory for them.
+func TestForgedHeaders(t *testing.T) {
+	forged := binary.AppendUvarint([]byte{envelopeVersion, hasHeaders}, 1<<20)
+	forged = append(forged, make([]byte, 1<<20)...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := decodeEnvelope(forged)
+	runtime.ReadMemStats(&after)
+	require.ErrorIs(t, err, ErrDamaged)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
 }
 
 // FuzzDecode: no bytes make a decoder panic, and what it takes is what an encoder makes.

@@ -1,6 +1,9 @@
 package queue_test
 
 import (
+	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,4 +76,35 @@ func TestStoreFails(t *testing.T) {
 	require.ErrorIs(t, err, forebay.ErrClosed)
 	q.Close()
 	require.Error(t, <-got)
+}
+
+// TestClockBeforeTheEpoch: what is delayed by a clock that shows nonsense is delivered once
+// it shows better.
+func TestClockBeforeTheEpoch(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		db := openDB(t, vfs.NewMem())
+		for i, at := range []time.Time{time.Unix(0, 0), time.Unix(0, -int64(time.Hour)), time.Unix(-1<<32, 0), {}} {
+			var clock atomic.Pointer[time.Time]
+			clock.Store(&at)
+			q, err := queue.Open(db, fmt.Sprint(i), queue.Bytes{}, &queue.Options{Now: func() time.Time { return *clock.Load() }})
+			require.NoError(t, err)
+			g := group(t, q, "g", nil)
+			enqueue(t, q, "a", &queue.Meta{Delay: time.Minute, DedupeID: "d"})
+			enqueue(t, q, "b", nil)
+			m := one(t, g)
+			require.Equal(t, "b", string(m.Value))
+			require.NoError(t, m.NackAfter(ctx, time.Minute, nil))
+			now := time.Now()
+			clock.Store(&now)
+			c, cancel := context.WithTimeout(ctx, time.Hour)
+			for range 2 {
+				ms, err := g.Receive(c, 1)
+				require.NoError(t, err)
+				require.NoError(t, ms[0].Ack(ctx))
+			}
+			cancel()
+			require.Equal(t, int64(2), stats(t, g).Done)
+			require.NoError(t, q.Close())
+		}
+	})
 }

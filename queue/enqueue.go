@@ -65,7 +65,7 @@ func (q *Queue[T]) prepare(ctx context.Context, buf []byte, value T, m *Meta) (o
 	var notBefore int64
 	if meta.Delay > 0 {
 		out.lane = q.lanes[laneLater]
-		notBefore = now.Add(meta.Delay).UnixNano()
+		notBefore = max(now.Add(meta.Delay).UnixNano(), 1) // also of a clock that shows nonsense
 	}
 	if out.dedupe != "" {
 		out.until = now.Add(q.o.DedupeFor).UnixNano()

@@ -1,6 +1,7 @@
 package idem
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -36,7 +37,7 @@ func answer(key []byte, e *entry, print fingerprint) (Result, error) {
 	case e.print != print:
 		return Result{}, fmt.Errorf("%w: %q", ErrMismatch, key)
 	case e.state == runs:
-		return Result{}, &InProgressError{Key: key, Owner: e.text, Since: e.at()}
+		return Result{}, &InProgressError{Key: bytes.Clone(key), Owner: e.text, Since: e.at()}
 	}
 	return e.result()
 }
@@ -92,7 +93,7 @@ func (k *Keys) claim(ctx context.Context, key []byte, print fingerprint) (Result
 		case other.print != print && !other.any:
 			return Result{}, nil, fmt.Errorf("%w: %q", ErrMismatch, key)
 		case k.o.NoWait:
-			in := &InProgressError{Key: key, Running: true}
+			in := &InProgressError{Key: bytes.Clone(key), Running: true}
 			if e != nil && e.state == runs {
 				in.Owner, in.Since = e.text, e.at()
 			}

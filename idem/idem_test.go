@@ -464,7 +464,7 @@ func TestCancelledCommitCounts(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, r.Replayed)
 	require.Equal(t, 1, times(t, db, "n"))
-	require.Eventually(t, func() bool { return k2.Stats().Results == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return k2.Stats().Results == 1 }, time.Minute, time.Millisecond)
 	want := k2.Stats().Bytes
 	require.NoError(t, k2.Close())
 	k3 := openKeys(t, db, idem.Options{})
@@ -602,7 +602,7 @@ func TestSweepInTheBackground(t *testing.T) {
 	_, err := do2(k, "k", add("n", "v"))
 	require.NoError(t, err)
 	c.advance(2 * time.Hour)
-	require.Eventually(t, func() bool { return k.Stats().Results == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return k.Stats().Results == 0 }, time.Minute, time.Millisecond)
 	require.NoError(t, k.Close())
 	_, err = k.Sweep(background)
 	require.ErrorIs(t, err, idem.ErrClosed)
@@ -726,4 +726,73 @@ func TestSweepsAndCalls(t *testing.T) {
 	for e, err := range ks.Range(nil, nil) {
 		t.Errorf("%q is left, %v", e.Key, err)
 	}
+}
+
+// TestBuffersAreTheCallers: what DoOutside leaves behind when its context ends uses nothing
+// that is the caller's again.
+func TestBuffersAreTheCallers(t *testing.T) {
+	for _, stage := range []string{"mark", "result"} {
+		t.Run(stage, func(t *testing.T) {
+			db := openStore(t, vfs.NewMem())
+			arrived, goOn := make(chan struct{}), make(chan struct{})
+			release := sync.OnceFunc(func() { close(goOn) })
+			t.Cleanup(release)
+			var hang atomic.Bool
+			k := openKeys(t, db, idem.Options{Now: func() time.Time {
+				if hang.CompareAndSwap(true, false) {
+					close(arrived)
+					<-goOn
+				}
+				return time.Unix(0, 1e18)
+			}})
+			// Nothing is stored of the key: the clock is asked inside of the commit alone.
+			ctx, cancel := context.WithCancel(background)
+			go func() { <-arrived; cancel() }()
+			hang.Store(stage == "mark")
+			key, ran := []byte("key"), 0
+			fn := func(context.Context) ([]byte, error) {
+				ran++
+				hang.Store(ran == 1 && stage == "result")
+				return []byte("value"), nil
+			}
+			r, err := k.DoOutside(ctx, key, nil, fn)
+			require.ErrorIs(t, err, context.Canceled)
+			copy(key, "xxx")
+			copy(r.Value, "xxxxx")
+			release()
+			patient, cancel2 := context.WithTimeout(background, time.Minute)
+			defer cancel2()
+			r, err = k.DoOutside(patient, []byte("key"), nil, fn)
+			require.NoError(t, err)
+			require.Equal(t, "value", string(r.Value))
+			require.Equal(t, 1, ran)
+			require.Equal(t, stage == "result", r.Replayed)
+			for m, err := range k.Marks(background) {
+				t.Errorf("%q, %v", m.Key, err)
+			}
+		})
+	}
+}
+
+// TestErrorsKeepTheirKeys: the key in an error is not the caller's memory.
+func TestErrorsKeepTheirKeys(t *testing.T) {
+	db := openStore(t, vfs.NewMem())
+	k := openKeys(t, db, idem.Options{NoWait: true})
+	_, err := k.DoOutside(background, []byte("key"), nil, func(context.Context) ([]byte, error) {
+		key := []byte("key")
+		_, running := k.DoOutside(background, key, nil, nil)
+		forget := k.Forget(background, key)
+		copy(key, "xxx")
+		for _, err := range []error{running, forget} {
+			require.ErrorIs(t, err, idem.ErrInProgress)
+			require.ErrorContains(t, err, `"key"`)
+		}
+		return nil, idem.Unknown(errors.New("?"))
+	})
+	require.Error(t, err)
+	key := []byte("key")
+	_, err = k.Do(background, key, nil, nil)
+	copy(key, "xxx")
+	require.ErrorIs(t, err, idem.ErrInProgress)
+	require.ErrorContains(t, err, `"key"`)
 }

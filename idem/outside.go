@@ -1,6 +1,7 @@
 package idem
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -31,6 +32,7 @@ func (k *Keys) DoOutside(ctx context.Context, key, fingerprint []byte, fn func(c
 		return Result{}, err
 	}
 	defer k.leave()
+	key = bytes.Clone(key) // what goes on when ctx ends uses it behind the return
 	k.makeRoom(ctx)
 	print := sha256.Sum256(fingerprint)
 	r, f, err := k.claim(ctx, key, print)
@@ -76,8 +78,8 @@ func (k *Keys) DoOutside(ctx context.Context, key, fingerprint []byte, fn func(c
 	var stored error
 	handed, stored = k.aside(ctx, work, func(error) { k.core.end(key, f) })
 	switch {
-	case handed: // it goes on
-		return Result{Value: value}, errors.Join(err, stored)
+	case handed: // it goes on, with the value
+		return Result{Value: bytes.Clone(value)}, errors.Join(err, stored)
 	case stored != nil:
 		stored = fmt.Errorf("idem: what became of %q is not stored: %w", key, stored)
 		return Result{Value: value}, errors.Join(err, stored)
@@ -255,7 +257,7 @@ func (k *Keys) settle(ctx context.Context, key []byte, fn func(tx *forebay.Tx, k
 	defer k.leave()
 	f := &flight{any: true}
 	if other := k.core.begin(key, f); other != nil {
-		return &InProgressError{Key: key, Running: true}
+		return &InProgressError{Key: bytes.Clone(key), Running: true}
 	}
 	defer k.core.end(key, f)
 	return k.db.UpdateLevel(ctx, forebay.Durable, func(tx *forebay.Tx) error {

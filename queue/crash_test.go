@@ -244,7 +244,7 @@ func (l *ledger) check(db *forebay.DB, g *queue.Group[[]byte], later *ledger) er
 		if s.Pending == 0 {
 			break
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		ms, err := g.Receive(ctx, 100)
 		cancel()
 		if err != nil {
@@ -327,7 +327,7 @@ func (l *ledger) cut(mem *vfs.Mem, r *rand.Rand) (out []cut) {
 		})
 		select {
 		case <-full:
-		case <-time.After(5 * time.Second): // the disk is not used any more
+		case <-time.After(30 * time.Second): // the disk is not used any more
 		}
 		mem.OnIO(nil)
 	}

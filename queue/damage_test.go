@@ -31,7 +31,7 @@ func TestDamage(t *testing.T) {
 	m := one(t, g)
 	require.Equal(t, "fine", string(m.Value))
 	require.NoError(t, m.Ack(ctx))
-	require.Eventually(t, func() bool { return stats(t, g).Dead == 7 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return stats(t, g).Dead == 7 }, time.Minute, time.Millisecond)
 	dead := letters(t, g)
 	require.Equal(t, "\x02\x00x", string(dead[1].Payload))
 	require.Contains(t, dead[1].Reason, "not what a queue writes")

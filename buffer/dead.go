@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -49,7 +50,14 @@ func letterOf(key, value []byte) (*DeadLetter, error) {
 // there was for its value. It returns how many there were. After an error (those of Add,
 // and ctx's) some may have been, and the others are still dead letters.
 func (b *Buffer) Redrive(ctx context.Context, pick func(*DeadLetter) bool) (n int, err error) {
-	return b.eachDead(ctx, pick, func(letters []DeadLetter) (int, error) {
+	rows, bytes := deadRows, deadBytes
+	if most := b.o.MaxRows; most > 0 { // what is larger would never fit
+		rows = int(min(int64(rows), most))
+	}
+	if most := b.o.MaxBytes; most > 0 {
+		bytes = int(min(int64(bytes), most))
+	}
+	return b.eachDead(ctx, pick, rows, bytes, func(letters []DeadLetter) (int, error) {
 		// It is full or not: a part of it is room for nobody.
 		var size held
 		items := make([][]byte, len(letters))
@@ -99,7 +107,7 @@ func (b *Buffer) Redrive(ctx context.Context, pick func(*DeadLetter) bool) (n in
 // Purge throws dead letters away, durably. pick says which; nil: all. It returns how many
 // there were. Errors as for Redrive.
 func (b *Buffer) Purge(ctx context.Context, pick func(*DeadLetter) bool) (n int, err error) {
-	return b.eachDead(ctx, pick, func(letters []DeadLetter) (n int, err error) {
+	return b.eachDead(ctx, pick, deadRows, deadBytes, func(letters []DeadLetter) (n int, err error) {
 		err = b.commit(func(_ *forebay.Tx, ks forebay.Space, c *counters) error {
 			n = 0
 			for _, l := range letters {
@@ -135,9 +143,12 @@ const (
 	deadBytes = 4 << 20
 )
 
-// eachDead gives do the letters that are picked, some at a time. Letters that come
-// meanwhile are left.
-func (b *Buffer) eachDead(ctx context.Context, pick func(*DeadLetter) bool, do func([]DeadLetter) (int, error)) (n int, err error) {
+// rowOverhead is what a row has in the log at most, beside its size.
+const rowOverhead = timeSize + 2 + 8 + 3*binary.MaxVarintLen32
+
+// eachDead gives do the letters that are picked, at most so many at a time, if not one
+// alone is larger. Letters that come meanwhile are left.
+func (b *Buffer) eachDead(ctx context.Context, pick func(*DeadLetter) bool, mostRows, mostBytes int, do func([]DeadLetter) (int, error)) (n int, err error) {
 	var some []DeadLetter
 	bytes := 0
 	flush := func() error {
@@ -156,8 +167,8 @@ func (b *Buffer) eachDead(ctx context.Context, pick func(*DeadLetter) bool, do f
 		if pick != nil && !pick(&l) {
 			continue
 		}
-		size := l.size()
-		if len(some) >= deadRows || len(some) > 0 && bytes+size > deadBytes {
+		size := l.size() + rowOverhead
+		if len(some) >= mostRows || len(some) > 0 && bytes+size > mostBytes {
 			if err := flush(); err != nil {
 				return n, err
 			}

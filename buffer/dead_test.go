@@ -383,3 +383,37 @@ func TestLargeHeadersAreRedriven(t *testing.T) {
 		w.close()
 	})
 }
+
+// TestRedriveInParts: more dead letters than may wait at once are added as there is room,
+// by number and by bytes.
+func TestRedriveInParts(t *testing.T) {
+	for name, o := range map[string]buffer.Options{"rows": {MaxRows: 3}, "bytes": {MaxBytes: 400}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, o)
+				w.sink.Refuse(refuseBad)
+				for range 10 {
+					_, err := w.b.Add(buffer.Row{Value: append([]byte("bad"), make([]byte, 90)...), Headers: map[string]string{"a": "b"}})
+					require.NoError(t, err)
+					w.flush()
+				}
+				w.sink.Refuse(nil)
+				total := 0
+				for tries := 0; total < 10; tries++ {
+					require.Less(t, tries, 10)
+					n, err := w.b.Redrive(t.Context(), nil)
+					if err != nil {
+						require.ErrorIs(t, err, buffer.ErrFull)
+					}
+					require.Positive(t, n)
+					total += n
+					w.flush()
+				}
+				require.Len(t, w.sink.Rows(), 10)
+				require.Empty(t, letters(t, w.b))
+				require.Zero(t, w.balanced().PendingBytes)
+				w.close()
+			})
+		})
+	}
+}

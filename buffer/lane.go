@@ -60,10 +60,6 @@ func (b *Buffer) work(l *lane) {
 			b.fail(err)
 			return
 		}
-		b.mu.Lock()
-		b.held.rows -= j.held.rows
-		b.held.bytes -= j.held.bytes
-		b.mu.Unlock()
 	}
 }
 
@@ -134,6 +130,9 @@ func (b *Buffer) note(j *job, next plan, out outcome, id string) error {
 		j.plan = next
 		if len(next.pieces) == 0 {
 			j.cut.left--
+			b.held.rows -= j.held.rows
+			b.held.bytes -= j.held.bytes
+			signal(b.wake) // it waits for that
 		}
 		if last {
 			b.finished(j.cut)

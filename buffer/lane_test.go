@@ -476,3 +476,28 @@ func TestOnePoisonDoesNotStopTheOthers(t *testing.T) {
 		w.close()
 	})
 }
+
+// TestTheNextBatchIsReady: while one is written the next one is cut, as long as rows wait.
+func TestTheNextBatchIsReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, lanes := range []int{1, 2} {
+			w := newWorld(t, buffer.Options{Items: 10, Lanes: lanes, Age: time.Hour})
+			w.sink.Fault(func(int, sink.Batch) (bool, error) {
+				time.Sleep(time.Second)
+				return true, nil
+			})
+			_, err := w.b.AddBatch(make([]buffer.Row, 400*lanes))
+			require.NoError(t, err)
+			time.Sleep(500 * time.Millisecond)
+			for i := range 35 {
+				synctest.Wait()
+				s := w.b.Stats()
+				require.Equal(t, lanes, s.Writing)
+				require.Greater(t, s.Batches, lanes, "behind %d batches", i)
+				time.Sleep(time.Second)
+			}
+			w.flush()
+			w.close()
+		}
+	})
+}

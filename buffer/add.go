@@ -151,12 +151,13 @@ func (r *room) reserve(n held) error {
 	return nil
 }
 
-// release gives the room back of rows that were not added, or do not wait any more.
+// release gives the room back of rows that were not added, or do not wait any more. Of
+// some it may not know: those that were added by a handle of before the Open.
 func (r *room) release(n held) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.used.rows -= n.rows
-	r.used.bytes -= n.bytes
+	r.used.rows = max(r.used.rows-n.rows, 0)
+	r.used.bytes = max(r.used.bytes-n.bytes, 0)
 }
 
 func (r *room) waiting() held {

@@ -77,8 +77,7 @@ type held struct {
 // into the sink. Close ends that; the store is closed after it. A buffer may be opened
 // with other options, and another sink, than before.
 //
-// Errors: those of the store, topic.ErrMoved where two opens were at it at once, and
-// ErrDamaged.
+// Errors: those of the store, and ErrDamaged.
 func Open(db *forebay.DB, name string, to sink.Sink, o *Options) (*Buffer, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -197,7 +196,10 @@ func (b *Buffer) takeOver(tx *forebay.Tx) error {
 	if b.low < stands {
 		return fmt.Errorf("%w: the topic's reader is at %d, before which row %d waits", ErrDamaged, stands, b.low)
 	}
-	if err := b.rd.MoveTx(tx, stands, b.low); err != nil {
+	switch err := b.rd.MoveTx(tx, stands, b.low); {
+	case errors.Is(err, topic.ErrMoved): // a commit of before, which was not to be seen yet
+		return fmt.Errorf("%w: %w", forebay.ErrConflict, err)
+	case err != nil:
 		return err
 	}
 	if err := ks.Put(ownerKey, b.own[:]); err != nil {

@@ -548,3 +548,66 @@ func TestTrims(t *testing.T) {
 		w.close()
 	})
 }
+
+// TestTakeoverOfABusyHandle: an open also takes over what has a commit under way.
+func TestTakeoverOfABusyHandle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := vfs.NewInjector(vfs.NewMem())
+		db := openDB(t, in)
+		var target sinktest.Memory
+		free := make(chan struct{})
+		old, err := buffer.Open(db, "b", sink.Func(func(ctx context.Context, b sink.Batch) error {
+			<-free
+			return target.Write(ctx, b)
+		}), &buffer.Options{Age: -1})
+		require.NoError(t, err)
+		_, err = old.Add(buffer.Row{Value: []byte("v")})
+		require.NoError(t, err)
+		synctest.Wait() // in the sink
+		gate := vfs.NewGate()
+		in.Add(vfs.Rule{Call: vfs.CallSyncData, Gate: gate})
+		close(free)
+		<-gate.Arrived() // what is finished is in the tables, and not to be seen
+		opened := make(chan error, 1)
+		var b *buffer.Buffer
+		go func() {
+			var err error
+			b, err = buffer.Open(db, "b", &target, nil)
+			opened <- err
+		}()
+		synctest.Wait()
+		gate.Release()
+		require.NoError(t, <-opened)
+		require.NoError(t, b.Flush(t.Context()))
+		require.Len(t, target.Rows(), 1)
+		_ = old.Close()
+		require.NoError(t, b.Close())
+		require.NoError(t, db.Close())
+	})
+}
+
+// TestRowsOfAnOldHandle: what it adds when it has not seen that it was taken over is
+// written, and counts for what waits no more than it should.
+func TestRowsOfAnOldHandle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, buffer.Options{MaxRows: 5, Age: time.Hour})
+		old := w.b
+		synctest.Wait()
+		var err error
+		w.b, err = buffer.Open(w.db, "b", w.sink, &w.o)
+		require.NoError(t, err)
+		for range 3 {
+			_, err := old.Add(buffer.Row{Value: []byte("old")})
+			require.NoError(t, err)
+		}
+		w.flush()
+		require.Len(t, w.sink.Rows(), 3)
+		require.Zero(t, w.b.Stats().PendingBytes)
+		w.add(0, 5)
+		_, err = w.b.Add(buffer.Row{})
+		require.ErrorIs(t, err, buffer.ErrFull)
+		_ = old.Close()
+		w.flush()
+		w.close()
+	})
+}

@@ -120,8 +120,7 @@ func (b *Buffer) retryAfter(rows int64) time.Duration {
 		return time.Second
 	}
 	// Room comes a batch at a time.
-	wait := time.Duration(float64(max(rows, int64(b.o.Items))) / rate * float64(time.Second))
-	return min(max(wait, time.Millisecond), time.Minute)
+	return min(max(timeFor(float64(max(rows, int64(b.o.Items))), rate), time.Millisecond), time.Minute)
 }
 
 // room is what waits to be written, and how much may.

@@ -174,6 +174,12 @@ func TestRate(t *testing.T) {
 	require.InDelta(t, 7, r.perSecond(at.Add(time.Hour+time.Second)), .1)
 }
 
+// TestLongTimes: however slow it is, a time is one.
+func TestLongTimes(t *testing.T) {
+	require.Equal(t, 2*time.Second, timeFor(10, 5))
+	require.Equal(t, longest, timeFor(1e12, 0.07))
+}
+
 func FuzzEnvelope(f *testing.F) {
 	f.Add(appendEnvelope(nil, Row{Key: []byte("k"), Value: []byte("v"), Headers: map[string]string{"a": "b"}}, time.Unix(1, 1)))
 	f.Add([]byte("\x01\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\x7f"))

@@ -82,10 +82,16 @@ func (b *Buffer) Stats() Stats {
 		s.OldestAge = max(now.Sub(oldest), 0)
 	}
 	if s.Rate = b.rate.perSecond(now); s.Rate > 0 {
-		s.Drain = time.Duration(float64(s.Pending) / s.Rate * float64(time.Second))
+		s.Drain = timeFor(float64(s.Pending), s.Rate)
 	}
 	s.Away = b.circuit.open()
 	return s
+}
+
+// timeFor is how long some rows take at so many a second, which are more than 0; at most
+// longest.
+func timeFor(rows, perSecond float64) time.Duration {
+	return time.Duration(min(rows/perSecond*float64(time.Second), float64(longest)))
 }
 
 // rateSpan is over how long a rate is measured, at least.

@@ -164,6 +164,10 @@ func (s *Sink) Write(ctx context.Context, b sink.Batch) error {
 	req.Header.Set("Idempotency-Key", b.ID)
 	resp, err := s.client.Do(req)
 	if err != nil {
+		var of *url.Error
+		if errors.As(err, &of) { // without the address, in which there may be a secret
+			err = of.Err
+		}
 		return fmt.Errorf("httpsink: %w", err)
 	}
 	defer resp.Body.Close()

@@ -417,3 +417,18 @@ func Example() {
 	// {"offset":7,"time":"1970-01-01T00:00:00Z","key":"o-1","value":"ordered"}
 	// <nil>
 }
+
+// TestSecrets: an error does not show the address.
+func TestSecrets(t *testing.T) {
+	server, _ := answers(t, 200)
+	address := strings.Replace(server.URL, "http://", "http://u:secret@", 1) + "/?token=secret"
+	server.Close()
+	s, err := httpsink.New(address, nil)
+	require.NoError(t, err)
+	err = s.Write(t.Context(), batch)
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "secret")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, s.Write(ctx, batch), context.Canceled)
+}

@@ -62,9 +62,9 @@ type Options struct {
 	FS vfs.FS
 	// Encode makes what is appended; nil: sink.NDJSON.
 	Encode sink.Encoder
-	// Remember is how many ids an Open keeps, the newest; default 1,048,576. Each has 32
-	// bytes on the disk, and some 50 in memory. A batch whose id is forgotten is written
-	// again if it comes again.
+	// Remember is how many ids are kept at least, the newest, and twice as many at most;
+	// default 1,048,576. Each has 32 bytes on the disk, and some 50 in memory. A batch
+	// whose id is forgotten is written again if it comes again.
 	Remember int
 }
 
@@ -75,15 +75,26 @@ type Sink struct {
 	name string
 	lock io.Closer
 
-	mu      sync.Mutex // held over each write
+	turn    chan struct{} // has a token while somebody writes, or has closed
+	closing chan struct{} // closed by Close
+	once    sync.Once
+
+	// Of whose turn it is.
 	data    vfs.File
 	journal vfs.File
-	known   map[key]bool
 	slots   uint64 // of the journal, the first included
-	end     int64  // of the file
-	err     error  // why nothing is written any more
-	buf     []byte
+
+	mu    sync.Mutex // guards what follows, which whose turn it is changes
+	known map[key]bool
+	end   int64 // of the file
+	err   error // why nothing is written any more
 }
+
+// bodies are buffers for what encoders make.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxBody is the largest that is kept.
+const maxBody = 4 << 20
 
 // key is what is remembered of an id.
 type key [16]byte
@@ -133,7 +144,7 @@ type entry struct {
 // has it open, ErrDamaged, and those of the file system. A file that is not empty and has
 // no journal is left alone: fs.ErrExist.
 func Open(name string, o *Options) (*Sink, error) {
-	s := &Sink{name: name, known: map[key]bool{}}
+	s := &Sink{name: name, turn: make(chan struct{}, 1), closing: make(chan struct{})}
 	if o != nil {
 		s.o = *o
 	}
@@ -230,19 +241,19 @@ func (s *Sink) replace(name string, fill func(vfs.File) error) (vfs.File, error)
 
 // cutTail takes off what is behind the end.
 func (s *Sink) cutTail() error {
-	old := s.data
 	size := s.end
 	// What is to be replaced is closed before that, too.
 	f, err := s.replace(s.name, func(f vfs.File) error {
-		_, err := vfs.Copy(context.Background(), f, old, size)
+		_, err := vfs.Copy(context.Background(), f, s.data, size)
+		old := s.data
 		s.data = nil
 		return errors.Join(err, old.Close())
 	})
-	s.data = f
-	if err != nil {
-		s.data = nil
+	if err != nil { // and there may be the old one to be closed
+		return err
 	}
-	return err
+	s.data = f
+	return nil
 }
 
 // readJournal returns the entries of the journal. At its end there may be one that was
@@ -307,11 +318,12 @@ func (s *Sink) readJournal() ([]entry, error) {
 func (s *Sink) writeJournal(entries []entry) (err error) {
 	entries = entries[max(0, len(entries)-s.o.Remember):]
 	s.slots = 1 + uint64(len(entries))
+	known := make(map[key]bool, len(entries))
 	s.journal, err = s.replace(s.name+".journal", func(f vfs.File) error {
 		b := headSlot()
 		at := int64(0)
 		for i, e := range entries {
-			s.known[e.key] = true
+			known[e.key] = true
 			if b = appendSlot(b, uint64(i+1), e.key, e.end); len(b) >= 64<<10 {
 				if _, err := f.WriteAt(b, at); err != nil {
 					return err
@@ -323,7 +335,27 @@ func (s *Sink) writeJournal(entries []entry) (err error) {
 		_, err := f.WriteAt(b, at)
 		return err
 	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = known
 	return err
+}
+
+// forget writes the journal anew when it has twice as many ids as are to be kept.
+func (s *Sink) forget() error {
+	if s.slots-1 <= 2*uint64(s.o.Remember) {
+		return nil
+	}
+	entries, err := s.readJournal()
+	if err != nil {
+		return err
+	}
+	old := s.journal // closed before it is replaced
+	s.journal = nil
+	if err := old.Close(); err != nil {
+		return err
+	}
+	return s.writeJournal(entries)
 }
 
 // Write is sink.Sink.Write. Errors: *sink.Rejected when the encoder refuses rows,
@@ -332,51 +364,79 @@ func (s *Sink) Write(ctx context.Context, b sink.Batch) error {
 	if b.ID == "" || len(b.ID) > sink.MaxID {
 		return fmt.Errorf("filesink: an id of %d bytes; it has 1 to %d", len(b.ID), sink.MaxID)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if s.err != nil {
-		return s.err
-	}
 	k := keyOf(b.ID)
-	if s.known[k] {
-		return nil
+	if done, err := s.state(k); done || err != nil {
+		return err
 	}
-	out, err := s.o.Encode.Encode(s.buf[:0], b)
+	// The encoder is the caller's, and runs before it is our turn.
+	body := bodies.Get().(*[]byte)
+	defer bodies.Put(body)
+	out, err := s.o.Encode.Encode((*body)[:0], b)
 	if err != nil {
 		return err
 	}
-	if cap(out) <= 4<<20 {
-		s.buf = out
+	if cap(out) <= maxBody {
+		*body = out
+	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-s.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if done, err := s.state(k); done || err != nil {
+		return err
 	}
 	if err := s.write(k, out); err != nil {
-		s.err = fmt.Errorf("%w: %w", ErrPoisoned, err)
+		s.poison(err)
 		return fmt.Errorf("filesink: %q: %w", s.name, err)
+	}
+	if err := s.forget(); err != nil {
+		s.poison(err) // this batch is written
 	}
 	return nil
 }
 
+// state says whether a batch is written, and why nothing can be.
+func (s *Sink) state(k key) (done bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known[k], s.err
+}
+
+func (s *Sink) poison(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = fmt.Errorf("%w: %w", ErrPoisoned, err)
+}
+
 // write brings a batch into the file, and then into the journal.
 func (s *Sink) write(k key, out []byte) error {
+	at := s.Size()
 	if len(out) > 0 {
-		if _, err := s.data.WriteAt(out, s.end); err != nil {
+		if _, err := s.data.WriteAt(out, at); err != nil {
 			return err
 		}
 		if err := s.data.SyncData(); err != nil {
 			return err
 		}
 	}
-	end := s.end + int64(len(out))
+	end := at + int64(len(out))
 	if _, err := s.journal.WriteAt(appendSlot(nil, s.slots, k, end), int64(s.slots)*slotSize); err != nil {
 		return err
 	}
 	if err := s.journal.SyncData(); err != nil {
 		return err
 	}
-	s.end = end
 	s.slots++
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end = end
 	s.known[k] = true
 	return nil
 }
@@ -388,15 +448,18 @@ func (s *Sink) Size() int64 {
 	return s.end
 }
 
-// Close closes the file, behind writes that are under way. A second call does nothing.
-func (s *Sink) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if errors.Is(s.err, ErrClosed) {
-		return nil
-	}
-	s.err = ErrClosed
-	return s.closeFiles()
+// Close closes the file, behind a write that is under way; those that wait for it get
+// ErrClosed. A second call does nothing.
+func (s *Sink) Close() (err error) {
+	s.once.Do(func() {
+		close(s.closing)
+		s.turn <- struct{}{}
+		s.mu.Lock()
+		s.err = ErrClosed
+		s.mu.Unlock()
+		err = s.closeFiles()
+	})
+	return err
 }
 
 func (s *Sink) closeFiles() (err error) {

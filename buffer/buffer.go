@@ -339,46 +339,11 @@ func (b *Buffer) measure(lo, hi uint64, sum *held) error {
 	return nil
 }
 
-// commit changes what is stored: edit is called in a transaction, with the counters to
-// change, and again when that has to begin again. It returns when that is durable, and
-// then is called with mu held, to change what is in memory. While the store is full it
-// tries again.
+// commit is change for what the buffer itself does: while the store is full it tries
+// again. Others may come in between.
 func (b *Buffer) commit(edit func(tx *forebay.Tx, ks forebay.Space, c *counters) error, then func()) error {
-	b.state.Lock()
-	defer b.state.Unlock()
 	for n := 0; ; n++ {
-		b.mu.Lock()
-		was, err := b.c, b.err
-		b.mu.Unlock()
-		if err != nil {
-			return err
-		}
-		c := was
-		// Its fate is to be known: nobody may end it.
-		err = b.db.UpdateLevel(context.Background(), forebay.Durable, func(tx *forebay.Tx) error {
-			c = was
-			ks, err := tx.Keyspace(prefix + b.name)
-			if err != nil {
-				return err
-			}
-			switch owner, err := ks.Get(ownerKey); {
-			case errors.Is(err, forebay.ErrNotFound) || err == nil && !bytes.Equal(owner, b.own[:]):
-				return fmt.Errorf("%w: buffer %q", ErrMoved, b.name)
-			case err != nil:
-				return err
-			}
-			if err := edit(tx, ks, &c); err != nil {
-				return err
-			}
-			return ks.Put(stateKey, c.encode())
-		})
-		if err == nil {
-			b.mu.Lock()
-			b.c = c
-			then()
-			b.mu.Unlock()
-			return nil
-		}
+		err := b.change(edit, then)
 		if !errors.Is(err, forebay.ErrFull) {
 			return err
 		}
@@ -387,6 +352,46 @@ func (b *Buffer) commit(edit func(tx *forebay.Tx, ks forebay.Space, c *counters)
 			return ErrClosed
 		}
 	}
+}
+
+// change changes what is stored: edit is called in a transaction, with the counters to
+// change, and again when that has to begin again. It returns when that is durable, and
+// then is called with mu held, to change what is in memory.
+func (b *Buffer) change(edit func(tx *forebay.Tx, ks forebay.Space, c *counters) error, then func()) error {
+	b.state.Lock()
+	defer b.state.Unlock()
+	b.mu.Lock()
+	was, err := b.c, b.err
+	b.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	c := was
+	// Its fate is to be known: nobody may end it.
+	if err := b.db.UpdateLevel(context.Background(), forebay.Durable, func(tx *forebay.Tx) error {
+		c = was
+		ks, err := tx.Keyspace(prefix + b.name)
+		if err != nil {
+			return err
+		}
+		switch owner, err := ks.Get(ownerKey); {
+		case errors.Is(err, forebay.ErrNotFound) || err == nil && !bytes.Equal(owner, b.own[:]):
+			return fmt.Errorf("%w: buffer %q", ErrMoved, b.name)
+		case err != nil:
+			return err
+		}
+		if err := edit(tx, ks, &c); err != nil {
+			return err
+		}
+		return ks.Put(stateKey, c.encode())
+	}); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.c = c
+	then()
+	return nil
 }
 
 // fail ends the work of the buffer, which cannot go on: the store is closed, or it was
@@ -520,6 +525,7 @@ func (b *Buffer) trimAll() {
 		}
 		if _, err := b.tp.Retain(b.ctx); err != nil && b.ctx.Err() == nil {
 			b.o.Logger.Warn("buffer: rows that are written stay in the log", "buffer", b.name, "error", err)
+			signal(b.trim) // there may come no row any more that would
 		}
 		if sleep(b.ctx, time.Second) != nil {
 			return

@@ -86,6 +86,9 @@ const maxRows = 1 << 20
 func New(o Options) (*Sink, error) {
 	u, err := url.Parse(o.URL)
 	if err != nil {
+		if e := (*url.Error)(nil); errors.As(err, &e) {
+			err = e.Err // without the URL, in which there may be a password
+		}
 		return nil, fmt.Errorf("clickhouse: URL: %w", err)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -173,7 +176,8 @@ func (s *Sink) Write(ctx context.Context, b sink.Batch) error {
 		return ctx.Err()
 	}
 	if len(b.Rows) > maxRows {
-		return fmt.Errorf("clickhouse: %d rows in a batch: more than %d would not be one block", len(b.Rows), maxRows)
+		// No row is bad, but nothing was written, and in halves it may go.
+		return &sink.Rejected{Err: fmt.Errorf("clickhouse: %d rows in a batch: more than %d would not be one block", len(b.Rows), maxRows)}
 	}
 	body, bad := s.encode(b.Rows)
 	if bad != nil {

@@ -135,7 +135,12 @@ func TestNew(t *testing.T) {
 	s := open(t, clickhouse.Options{URL: "http://h"})
 	require.ErrorContains(t, s.Write(t.Context(), sink.Batch{}), "an ID of 0 bytes")
 	require.ErrorContains(t, s.Write(t.Context(), sink.Batch{ID: strings.Repeat("x", 201)}), "an ID of 201 bytes")
-	require.ErrorContains(t, s.Write(t.Context(), sink.Batch{ID: "a", Rows: make([]sink.Row, 1<<20+1)}), "would not be one block")
+	large := s.Write(t.Context(), sink.Batch{ID: "a", Rows: make([]sink.Row, 1<<20+1)})
+	require.ErrorContains(t, large, "would not be one block")
+	rejected(t, large) // in halves it goes
+	_, err := clickhouse.New(clickhouse.Options{URL: "http://u:secret@h\x7f", Table: "t"})
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "secret")
 }
 
 // TestAnswers: which answer means what.

@@ -51,8 +51,8 @@
 // materialized view fails, which comes behind that, the rows of the table may be there:
 // set Options.Permanent when views can fail by rows. It also comes when somebody
 // on the way finds the batch too large (413), or it has more rows than a block: written in
-// pieces it may go. *sink.Later
-// comes where the answer has Retry-After. All else is to be tried again: connections,
+// pieces it may go. *sink.Later comes where the answer has Retry-After. All else is to be
+// tried again: connections,
 // overload (too many parts, memory, queries), read-only replicas, and unknown tables and
 // columns, which a migration mends.
 package clickhouse

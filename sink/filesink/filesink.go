@@ -359,7 +359,8 @@ func (s *Sink) forget() error {
 }
 
 // Write is sink.Sink.Write. Errors: *sink.Rejected when the encoder refuses rows,
-// ErrClosed, ErrPoisoned, ctx's if it has ended before, and those of the file system.
+// ErrClosed, ErrPoisoned, ctx's if it ends before it is the batch's turn, and those of the
+// file system.
 func (s *Sink) Write(ctx context.Context, b sink.Batch) error {
 	if b.ID == "" || len(b.ID) > sink.MaxID {
 		return fmt.Errorf("filesink: an id of %d bytes; it has 1 to %d", len(b.ID), sink.MaxID)

@@ -51,7 +51,15 @@ type Config struct {
 	// Goroutines is how many will read or write at once; some engines gather their
 	// commits and must know when all are there, or have a cache for each. 0 means 1.
 	Goroutines int
+	// Compressed: the log is compressed as well. Forebay alone is asked for it.
+	Compressed bool
+	// Sync is how durable commits reach the disk; "": as the engine does by default.
+	// Forebay alone is asked for another.
+	Sync string
 }
+
+// DirectDSync is Config.Sync for O_DIRECT|O_DSYNC.
+const DirectDSync = "O_DIRECT|O_DSYNC"
 
 func (c Config) withDefaults() Config {
 	if c.Memtable == 0 {
@@ -104,6 +112,12 @@ func (e *Engine) Weakest() Level {
 func (e *Engine) Open(dir string, cfg Config) (Store, error) {
 	if !e.Has(cfg.Level) {
 		return nil, fmt.Errorf("%s has no level %s", e.Name, cfg.Level)
+	}
+	if cfg.Compressed && e.Name != "forebay" {
+		return nil, fmt.Errorf("%s is not asked to compress its log", e.Name)
+	}
+	if cfg.Sync != "" && (e.Name != "forebay" || cfg.Sync != DirectDSync) {
+		return nil, fmt.Errorf("%s has no way to sync %q", e.Name, cfg.Sync)
 	}
 	s, err := e.open(dir, cfg.withDefaults())
 	if err != nil {

@@ -33,11 +33,18 @@ func forebayLevel(l Level) forebay.Level {
 }
 
 func openForebay(dir string, cfg Config) (Store, error) {
-	db, err := forebay.Open(dir, &forebay.Options{
+	opts := forebay.Options{
 		DefaultLevel: forebayLevel(cfg.Level),
 		MemoryLimit:  cfg.Memtable + cfg.Cache,
 		MemtableSize: cfg.Memtable,
-	})
+	}
+	if cfg.Sync == DirectDSync {
+		opts.Mechanism, opts.LogAlign = forebay.DirectDSync, 4096
+	}
+	if cfg.Compressed {
+		opts.Compression = forebay.S2
+	}
+	db, err := forebay.Open(dir, &opts)
 	if err != nil {
 		return nil, err
 	}

@@ -120,7 +120,7 @@ func limit(o *outcome) string {
 	if o.limit == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s %s (%s)", workload.Number(o.limit.Median), o.limit.Unit, strings.TrimPrefix(o.limit.Cell, "limit-"))
+	return fmt.Sprintf("%s %s (%s)", workload.Number(o.limit.Median), o.limit.Unit, o.limit.Cell[strings.LastIndex(o.limit.Cell, "limit-")+len("limit-"):])
 }
 
 // won counts, and names every cell in which another engine is better.

@@ -29,13 +29,20 @@ func lines(t *testing.T, results ...workload.Result) *bytes.Buffer {
 // TestWrite: every row is there, what is lost stands as plainly as what is won.
 func TestWrite(t *testing.T) {
 	var results []workload.Result
+	var home, drift []float64 // rounds of those who take turns
 	for rep := 1; rep <= 10; rep++ {
 		v := float64(100 + rep)
 		results = append(results,
 			workload.Result{Cell: "durable-put-1", Engine: "forebay", Repetition: rep, Value: v * .97, P99: 5, P50: 1},
 			workload.Result{Cell: "limit-fdatasync", Engine: "machine", Repetition: rep, Value: v})
+		drift = append(drift, 100*v)
+		home = append(home, 97*v)
 	}
 	results = append(results,
+		workload.Result{Cell: "durable-turns-1", Engine: "forebay", Repetition: 1, Value: 97 * 105.5, Rounds: home},
+		workload.Result{Cell: "durable-turns-1-direct-dsync", Engine: "forebay", Repetition: 1, Value: 97 * 105.5, Rounds: home[:9]},
+		workload.Result{Cell: "durable-turns-1-limit-direct", Engine: "machine", Repetition: 1, Value: 105.5 * 100, Rounds: drift},
+		workload.Result{Cell: "durable-turns-1-limit-fdatasync", Engine: "machine", Repetition: 1, Value: 1},
 		workload.Result{Cell: "durable-put-64", Engine: "forebay", Repetition: 1, Value: 300, P50: 1, P99: 9},
 		workload.Result{Cell: "durable-put-64", Engine: "pebble", Repetition: 1, Value: 100, P50: 1, P99: 8},
 		workload.Result{Cell: "durable-put-64-open30", Engine: "forebay", Repetition: 1, Value: 5, Unit: "µs p99", Lower: true, P50: 1, P99: 5},
@@ -64,6 +71,8 @@ func TestWrite(t *testing.T) {
 	}
 	require.Contains(t, row("durable put, 1 goroutine"), "0.97 of the limit (at least 0.97 over 10 pairs)")
 	require.Contains(t, row("durable put, 1 goroutine"), "| reached |")
+	require.Contains(t, row("durable put, 1 goroutine, Options.Mechanism DirectDSync"), "9 pairs: too few for a claim")
+	require.Contains(t, row("durable put, 1 goroutine, Options.Mechanism DirectDSync"), "**missed**")
 	require.Contains(t, row("durable put, 64"), "3.00×")
 	require.Contains(t, row("durable put, 64"), "**missed**", "its p99 is above the peer's")
 	require.Contains(t, row("overwrite, 1, Buffered"), "| reached |")

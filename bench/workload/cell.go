@@ -73,6 +73,8 @@ type Cell struct {
 	// Changes: the cell writes, and gets a copy.
 	Load    func(s Scale) load
 	Changes bool
+	// Compressed: the engine also compresses its log. Forebay alone is asked to.
+	Compressed bool
 	// Needs says why an engine that has the level is left out all the same; "": it
 	// is not.
 	Needs func(e *engines.Engine) string
@@ -102,7 +104,7 @@ func plainLoad(s Scale) load { return load{s.Records, KeySize, plain.valueSize} 
 // Cells returns all cells, in the order in which they run.
 func Cells() []Cell {
 	var all []Cell
-	for _, some := range [][]Cell{limitCells(), writeCells(), readCells(), ycsbCells(), valueCells(), lifeCells(), restCells(), growCells()} {
+	for _, some := range [][]Cell{limitCells(), turnCells(), writeCells(), readCells(), ycsbCells(), valueCells(), lifeCells(), restCells(), growCells()} {
 		all = append(all, some...)
 	}
 	return all
@@ -134,6 +136,14 @@ func Select(globs []string) ([]Cell, error) {
 		}
 	}
 	return out, nil
+}
+
+// ofHome is the Needs of a cell that compares Forebay with itself, or the machine.
+func ofHome(e *engines.Engine) string {
+	if e.Name != Home {
+		return "it is of " + Home + " alone"
+	}
+	return ""
 }
 
 // leftOut says why an engine does not run a cell; "": it does.

@@ -36,6 +36,11 @@ func lifeCells() []Cell {
 		Any:   true,
 		run:   (*trial).loadSettle,
 	}, {
+		Name:  "load-settle-frames",
+		About: "as load-settle, with the log's frames compressed as well",
+		Any:   true, Compressed: true, Needs: ofHome,
+		run: (*trial).loadSettle,
+	}, {
 		Name:  "memory",
 		About: "4 goroutines overwrite and 4 get, random records: the most memory that is resident",
 		Any:   true, Load: plainLoad, Changes: true,

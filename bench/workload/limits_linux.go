@@ -84,11 +84,24 @@ func (t *trial) syncs(size, flags int, sync bool) error {
 	if err != nil {
 		return err
 	}
+	op := t.syncing(f, size, sync)
+	l := loop{goroutines: 1, warm: t.scale.Warm, length: t.scale.Read * 2, every: 1,
+		start: func(*worker) (func() error, func() error, error) { return op, f.Close, nil }}
+	r, err := t.measure(t.cell.Name, l, 1, int64(size))
+	if err == nil && size >= 1<<20 {
+		r.Value, r.Unit = r.MBPerS, "MB/s"
+	}
+	return err
+}
+
+// syncing writes size bytes into a file of zeros, one behind the other and from the
+// beginning again, with a sync behind each if sync says so.
+func (t *trial) syncing(f *os.File, size int, sync bool) func() error {
 	buf, at := aligned(size), int64(0)
 	for i := range buf {
 		buf[i] = byte(mix(uint64(i)))
 	}
-	op := func() error {
+	return func() error {
 		if at+int64(size) > t.scale.LimitBytes {
 			at = 0
 		}
@@ -101,13 +114,6 @@ func (t *trial) syncs(size, flags int, sync bool) error {
 		}
 		return nil
 	}
-	l := loop{goroutines: 1, warm: t.scale.Warm, length: t.scale.Read * 2, every: 1,
-		start: func(*worker) (func() error, func() error, error) { return op, f.Close, nil }}
-	r, err := t.measure(t.cell.Name, l, 1, int64(size))
-	if err == nil && size >= 1<<20 {
-		r.Value, r.Unit = r.MBPerS, "MB/s"
-	}
-	return err
 }
 
 // group is what writers have put together for one write and one sync.

@@ -47,6 +47,9 @@ type Result struct {
 	Promise string  `json:"promise,omitempty"`
 	Ops     int64   `json:"ops"`
 	Seconds float64 `json:"seconds"`
+	// Rounds are the rates of each turn, in operations a second, where several take
+	// turns in one cell.
+	Rounds []float64 `json:"rounds,omitempty"`
 	// OfferedPerS is the rate of arrivals of an open loop.
 	OfferedPerS float64 `json:"offered_per_s,omitempty"`
 

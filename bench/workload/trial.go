@@ -96,7 +96,7 @@ func (t *trial) open(goroutines int) error {
 
 func (t *trial) openAt(dir string, l engines.Level, goroutines int) (engines.Store, error) {
 	return t.engine.Open(dir, engines.Config{
-		Level: l, Memtable: t.scale.Memtable, Cache: t.scale.Cache, Goroutines: goroutines,
+		Level: l, Memtable: t.scale.Memtable, Cache: t.scale.Cache, Goroutines: goroutines, Compressed: t.cell != nil && t.cell.Compressed,
 	})
 }
 

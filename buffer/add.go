@@ -29,8 +29,21 @@ func (e *FullError) Error() string {
 // Unwrap returns ErrFull.
 func (e *FullError) Unwrap() error { return ErrFull }
 
+// LimitError says that what is to be added at once is more than may wait, even where
+// nothing does: to try again helps nobody.
+type LimitError struct {
+	// What is "rows" or "bytes".
+	What string
+	// Size is how many it would be, Limit that of Options.
+	Size, Limit int64
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("buffer: %d %s at once, where %d may wait; add less at a time, or raise Options.MaxRows or MaxBytes", e.Size, e.What, e.Limit)
+}
+
 // Add adds a row, which is copied, and returns its offset when it is durable. Errors, with
-// nothing added: *FullError, *forebay.LimitError, ErrClosed, what ended the buffer, and
+// nothing added: *FullError, *LimitError, *forebay.LimitError, ErrClosed, what ended the buffer, and
 // those of forebay.DB.Apply; after forebay.ErrUnknown it may have been added.
 func (b *Buffer) Add(r Row) (offset uint64, err error) { return b.AddBatch([]Row{r}) }
 
@@ -141,6 +154,12 @@ func (r *room) reserve(n held) error {
 	defer r.mu.Unlock()
 	if r.err != nil {
 		return r.err
+	}
+	switch most := r.most; {
+	case most.rows > 0 && n.rows > most.rows:
+		return &LimitError{"rows", n.rows, most.rows}
+	case most.bytes > 0 && n.bytes > most.bytes:
+		return &LimitError{"bytes", n.bytes, most.bytes}
 	}
 	rows, bytes := r.used.rows+n.rows, r.used.bytes+n.bytes
 	if r.most.rows > 0 && rows > r.most.rows || r.most.bytes > 0 && bytes > r.most.bytes {

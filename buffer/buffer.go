@@ -43,7 +43,7 @@ type Buffer struct {
 	circuit circuit // of the sink
 	rate    rate    // at which rows are done
 
-	state sync.Mutex // held over each commit of the stored state
+	state chan struct{} // of one place; held over each commit of the stored state
 
 	mu      sync.Mutex // guards what follows; changed by who holds state, where it is stored
 	c       counters
@@ -92,7 +92,7 @@ func Open(db *forebay.DB, name string, to sink.Sink, o *Options) (*Buffer, error
 	b := &Buffer{
 		db: db, name: name, sink: to, o: opts,
 		cuts: map[uint64]*cut{}, running: map[uint64]*cut{},
-		moved: make(chan struct{}), wake: make(chan struct{}, 1), trim: make(chan struct{}, 1),
+		state: make(chan struct{}, 1), moved: make(chan struct{}), wake: make(chan struct{}, 1), trim: make(chan struct{}, 1),
 	}
 	if err := b.load(); err != nil {
 		return nil, fmt.Errorf("buffer %q: %w", name, err)
@@ -343,7 +343,7 @@ func (b *Buffer) measure(lo, hi uint64, sum *held) error {
 // again. Others may come in between.
 func (b *Buffer) commit(edit func(tx *forebay.Tx, ks forebay.Space, c *counters) error, then func()) error {
 	for n := 0; ; n++ {
-		err := b.change(edit, then)
+		err := b.change(context.Background(), edit, then)
 		if !errors.Is(err, forebay.ErrFull) {
 			return err
 		}
@@ -356,10 +356,15 @@ func (b *Buffer) commit(edit func(tx *forebay.Tx, ks forebay.Space, c *counters)
 
 // change changes what is stored: edit is called in a transaction, with the counters to
 // change, and again when that has to begin again. It returns when that is durable, and
-// then is called with mu held, to change what is in memory.
-func (b *Buffer) change(edit func(tx *forebay.Tx, ks forebay.Space, c *counters) error, then func()) error {
-	b.state.Lock()
-	defer b.state.Unlock()
+// then is called with mu held, to change what is in memory. When ctx ends before its turn
+// has come it returns ctx's error.
+func (b *Buffer) change(ctx context.Context, edit func(tx *forebay.Tx, ks forebay.Space, c *counters) error, then func()) error {
+	select {
+	case b.state <- struct{}{}:
+		defer func() { <-b.state }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	b.mu.Lock()
 	was, err := b.c, b.err
 	b.mu.Unlock()

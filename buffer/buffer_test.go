@@ -306,15 +306,46 @@ func TestFull(t *testing.T) {
 		time.Sleep(time.Hour + time.Minute)
 		w.flush()
 		require.Equal(t, count(0, 10), values(w.sink.Rows()))
+		var limit *buffer.LimitError // no time to wait helps
 		_, err = w.b.Add(buffer.Row{Value: make([]byte, 5000)})
-		require.ErrorAs(t, err, &full)
-		require.Zero(t, full.Rows)
-		require.Positive(t, full.RetryAfter)
+		require.ErrorAs(t, err, &limit)
+		require.EqualValues(t, 4000, limit.Limit)
+		_, err = w.b.AddBatch(make([]buffer.Row, 11))
+		require.ErrorAs(t, err, &limit)
+		require.Equal(t, buffer.LimitError{What: "rows", Size: 11, Limit: 10}, *limit)
 		_, err = w.b.Add(buffer.Row{Value: make([]byte, 3900)})
 		require.NoError(t, err)
 		w.flush()
 		require.Zero(t, w.b.Stats().PendingBytes)
 		w.close()
+	})
+}
+
+// TestBacklogIsCutWhole: what has waited longer than Age is written in batches of Items,
+// not of what happened to be read.
+func TestBacklogIsCutWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rows, items = 50_000, 10_000
+		w := newWorld(t, buffer.Options{Items: items, Age: time.Second})
+		require.NoError(t, w.b.Close())
+		var err error
+		w.b, err = buffer.Open(w.db, "b", w.sink, &buffer.Options{Items: 1 << 30, Age: time.Hour, Bytes: 1 << 40})
+		require.NoError(t, err)
+		for range rows / 1000 {
+			_, err := w.b.AddBatch(make([]buffer.Row, 1000))
+			require.NoError(t, err)
+		}
+		before := w.sink.Writes()
+		require.NoError(t, w.b.Close())
+		waits := w.balanced().Pending
+		time.Sleep(time.Minute)
+		w.b, err = buffer.Open(w.db, "b", w.sink, &w.o)
+		require.NoError(t, err)
+		time.Sleep(time.Minute) // without a flush
+		require.Zero(t, w.balanced().Pending)
+		require.Equal(t, int((waits+items-1)/items), w.sink.Writes()-before)
+		require.NoError(t, w.b.Close())
+		require.NoError(t, w.db.Close())
 	})
 }
 

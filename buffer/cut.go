@@ -17,6 +17,10 @@ const (
 	intakeBytes = 1 << 20
 )
 
+// patience is how long a cut whose time has come waits for the next of rows whose time
+// has come as well.
+const patience = 10 * time.Millisecond
+
 // intake has the rows that were read and are in no cut yet.
 type intake struct {
 	ctx   context.Context
@@ -59,6 +63,7 @@ func (in *intake) moveTo(f *filling, now time.Time) {
 		n++
 	}
 	if n > 0 {
+		f.grew = now
 		in.rows = slices.Delete(in.rows, 0, n)
 		in.space.Signal()
 	}
@@ -73,6 +78,7 @@ type filling struct {
 	full   bool
 	oldest time.Time
 	due    time.Time // when its first row has waited long enough
+	grew   time.Time // when it got its last row
 }
 
 func newFilling(o *Options, number uint64) *filling {
@@ -254,6 +260,12 @@ func (b *Buffer) ready(f *filling, now time.Time) (cut bool, wait time.Duration)
 	}
 	if wait = f.due.Sub(now); wait > 0 && f.rows[0].Offset >= b.flushTo {
 		return false, wait
+	}
+	// Behind a backlog the next rows come in a moment, and have waited as long.
+	if last := &f.rows[len(f.rows)-1]; last.Offset+1 < b.seq.Next() && (now.Sub(last.Time) >= b.o.Age || last.Offset+1 < b.flushTo) {
+		if wait = f.grew.Add(patience).Sub(now); wait > 0 {
+			return false, wait
+		}
 	}
 	// It would wait in its lane: there may as well come more. While the sink is away
 	// nothing is gained by small batches, either.

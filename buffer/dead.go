@@ -73,7 +73,7 @@ func (b *Buffer) Redrive(ctx context.Context, pick func(*DeadLetter) bool) (n in
 			return 0, err
 		}
 		var used held
-		err := b.change(func(tx *forebay.Tx, ks forebay.Space, c *counters) error {
+		err := b.change(ctx, func(tx *forebay.Tx, ks forebay.Space, c *counters) error {
 			used = held{}
 			for i, l := range letters {
 				key := numberKey(deadPrefix, l.Number)
@@ -108,7 +108,7 @@ func (b *Buffer) Redrive(ctx context.Context, pick func(*DeadLetter) bool) (n in
 // there were. Errors as for Redrive.
 func (b *Buffer) Purge(ctx context.Context, pick func(*DeadLetter) bool) (n int, err error) {
 	return b.eachDead(ctx, pick, deadRows, deadBytes, func(letters []DeadLetter) (n int, err error) {
-		err = b.change(func(_ *forebay.Tx, ks forebay.Space, c *counters) error {
+		err = b.change(ctx, func(_ *forebay.Tx, ks forebay.Space, c *counters) error {
 			n = 0
 			for _, l := range letters {
 				key := numberKey(deadPrefix, l.Number)

@@ -76,3 +76,40 @@ func TestTrimIsTriedAgain(t *testing.T) {
 		w.close()
 	})
 }
+
+// TestLettersBehindAHungDisk: who waits for his turn leaves when his context ends.
+func TestLettersBehindAHungDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := vfs.NewInjector(vfs.NewMem())
+		db := openDB(t, in)
+		var target sinktest.Memory
+		target.Refuse(refuseBad)
+		b, err := buffer.Open(db, "b", &target, nil)
+		require.NoError(t, err)
+		for range 2 {
+			_, err = b.Add(buffer.Row{Value: []byte("bad")})
+			require.NoError(t, err)
+		}
+		require.NoError(t, b.Flush(t.Context()))
+		gate := vfs.NewGate()
+		rule := in.Add(vfs.Rule{Call: vfs.CallSyncData, Gate: gate})
+		hung := make(chan error, 1)
+		go func() {
+			_, err := b.Purge(t.Context(), nil)
+			hung <- err
+		}()
+		<-gate.Arrived()
+		for _, do := range []func(context.Context, func(*buffer.DeadLetter) bool) (int, error){b.Redrive, b.Purge} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			n, err := do(ctx, nil)
+			cancel()
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.Zero(t, n)
+		}
+		gate.Release()
+		require.NoError(t, <-hung)
+		rule.Remove()
+		require.NoError(t, b.Shutdown(t.Context()))
+		require.NoError(t, db.Close())
+	})
+}

@@ -56,6 +56,7 @@ const (
 	DSync       = wal.DSync
 	DirectDSync = wal.DirectDSync
 	Fsync       = wal.Fsync
+	Direct      = wal.Direct
 )
 
 // Compression of the log's frames and of the segments' blocks.

@@ -73,7 +73,7 @@ type Settings struct {
 	Policy    Policy
 	// Compression is 0 for the default, then none, S2, zstd.
 	Compression uint8
-	// Mechanism is 0 for fdatasync, then O_DSYNC, O_DIRECT|O_DSYNC, fsync.
+	// Mechanism is 0 for fdatasync, then O_DSYNC, O_DIRECT|O_DSYNC, fsync, O_DIRECT with fdatasync.
 	Mechanism uint8
 	// LogDir puts the log into a directory of its own.
 	LogDir bool

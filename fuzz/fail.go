@@ -120,15 +120,18 @@ func (f fault) rule(w *Workload) vfs.Rule {
 	way := ways[f.way]
 	r := vfs.Rule{Call: f.call, K: f.k, Forever: f.forever, Err: way.err, After: way.late}
 	if way.short {
-		if r.Part = 60; w.Settings.Mechanism == direct {
+		if r.Part = 60; w.Settings.Mechanism == directDSync || w.Settings.Mechanism == direct {
 			r.Part = vfs.DirectAlign
 		}
 	}
 	return r
 }
 
-// direct is the Settings.Mechanism that moves whole blocks.
-const direct = 2
+// Those of Settings.Mechanism that move whole blocks.
+const (
+	directDSync = 2
+	direct      = 4
+)
 
 // String is the fault in a replay line.
 func (f fault) String() string {

@@ -152,7 +152,7 @@ func (g *generator) settings() {
 	}
 	s.Policy = [...]Policy{Group, Group, Group, Never, Never, Each, EveryBytes, EveryInterval}[g.IntN(8)]
 	s.Compression = uint8(g.IntN(4))
-	if k := g.IntN(8); k == 0 || k == 1 && s.Align != 0 || k == 2 {
+	if k := g.IntN(8); k == 0 || k == 2 || (k == 1 || k == 3) && s.Align != 0 {
 		s.Mechanism = uint8(k + 1)
 	}
 	s.LogDir = g.IntN(8) == 0

@@ -136,7 +136,7 @@ func (w *Workload) mode() string {
 var (
 	policyNames      = [...]string{"group", "each", "never", "bytes", "interval"}
 	compressionNames = [...]string{"default", "none", "s2", "zstd"}
-	mechanismNames   = [...]string{"fdatasync", "dsync", "direct", "fsync"}
+	mechanismNames   = [...]string{"fdatasync", "dsync", "direct", "fsync", "direct-fdatasync"}
 )
 
 // String is the text of the workload, on one line: what it is and its settings,

@@ -350,6 +350,8 @@ func (l *Log) fillFile(lf *logFile, zero bool) error {
 		lf.sync, err = l.fsys.Open(lf.path, vfs.ReadWrite|vfs.DSync)
 	case DirectDSync:
 		lf.sync, err = l.fsys.Open(lf.path, vfs.ReadWrite|vfs.DSync|vfs.Direct)
+	case Direct:
+		lf.sync, err = l.fsys.Open(lf.path, vfs.ReadWrite|vfs.Direct)
 	}
 	if err != nil {
 		return fmt.Errorf("sync mechanism %s: %w", l.opts.Mechanism, err)

@@ -113,7 +113,7 @@ type logFile struct {
 	head     frame.FileHeader
 	path     string
 	f        vfs.File
-	sync     vfs.File // handle for DSync and DirectDSync; nil otherwise
+	sync     vfs.File // handle for DSync, DirectDSync and Direct; nil otherwise
 	size     int64    // preallocated
 	unsynced int64    // bytes written and not synced
 	started  int64    // up to where the disk was told to begin

@@ -145,7 +145,13 @@ const (
 	// may leave out: the times of the file. It promises no more, and is for
 	// comparison.
 	Fsync
+	// Direct writes with O_DIRECT in blocks of 4096 bytes and then calls fdatasync; it
+	// needs Options.Align = 4096.
+	Direct
 )
+
+// blocks says that the mechanism writes whole blocks.
+func (m Mechanism) blocks() bool { return m == DirectDSync || m == Direct }
 
 // String returns the mechanism's name.
 func (m Mechanism) String() string {
@@ -156,6 +162,8 @@ func (m Mechanism) String() string {
 		return "O_DIRECT|O_DSYNC"
 	case Fsync:
 		return "fsync"
+	case Direct:
+		return "O_DIRECT, fdatasync"
 	}
 	return "fdatasync"
 }
@@ -294,7 +302,7 @@ func (o *Options) withDefaults() (Options, error) {
 	default:
 		return out, fmt.Errorf("wal: Options.Align is %d; it may be 0 or %d", out.Align, frame.BlockAlign)
 	}
-	if out.Mechanism == DirectDSync && out.Align != frame.BlockAlign {
+	if out.Mechanism.blocks() && out.Align != frame.BlockAlign {
 		return out, fmt.Errorf("wal: %s needs Options.Align = %d", out.Mechanism, frame.BlockAlign)
 	}
 	if out.FileSize == 0 {

@@ -270,7 +270,7 @@ func TestIdleMark(t *testing.T) {
 // writes too, in a real directory, into files of zeros and files that grow; in
 // memory a power cut looks whether they do.
 func TestMechanisms(t *testing.T) {
-	for _, m := range []wal.Mechanism{wal.Fdatasync, wal.DSync, wal.DirectDSync, wal.Fsync} {
+	for _, m := range []wal.Mechanism{wal.Fdatasync, wal.DSync, wal.DirectDSync, wal.Fsync, wal.Direct} {
 		work := func(t *testing.T, o *wal.Options, dir string, crash func() vfs.FS) {
 			o.Mechanism, o.Align = m, 4096
 			o.MarkDelay, o.NoSpares, o.FirstFileSize, o.FileSize = -1, true, 64<<10, 256<<10
@@ -330,8 +330,10 @@ func TestMechanisms(t *testing.T) {
 			work(t, &wal.Options{NoZeros: true}, filepath.Join(t.TempDir(), "db"), nil)
 		})
 	}
-	_, err := wal.Open("db", &wal.Options{FS: vfs.NewMem(), Mechanism: wal.DirectDSync})
-	require.ErrorContains(t, err, "needs Options.Align")
+	for _, m := range []wal.Mechanism{wal.DirectDSync, wal.Direct} {
+		_, err := wal.Open("db", &wal.Options{FS: vfs.NewMem(), Mechanism: m})
+		require.ErrorContains(t, err, "needs Options.Align")
+	}
 }
 
 // TestNoZeros: files are as long as what was written, nothing is written twice,

@@ -45,7 +45,7 @@ func (l *Log) writeOut(sync bool) error {
 	if buf := l.b.Bytes(); len(buf) > 0 {
 		f, through := l.cur.f, false
 		if sync && l.cur.sync != nil && l.cur.unsynced == 0 && len(l.behind) == 0 {
-			f, through = l.cur.sync, true
+			f, through = l.cur.sync, l.opts.Mechanism != Direct
 		}
 		var err error
 		switch {

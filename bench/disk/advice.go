@@ -50,6 +50,7 @@ var candidates = []struct {
 	{Fdatasync, "Fdatasync", 512, 0},
 	{DSync, "DSync", 512, 0},
 	{DirectDSync, "DirectDSync", 4096, 4096},
+	{DirectFdatasync, "Direct", 4096, 4096},
 }
 
 // worth is by how much another mechanism must be faster than the default.

@@ -58,8 +58,11 @@ type Config struct {
 	Sync string
 }
 
-// DirectDSync is Config.Sync for O_DIRECT|O_DSYNC.
-const DirectDSync = "O_DIRECT|O_DSYNC"
+// Values of Config.Sync.
+const (
+	Direct      = "O_DIRECT, fdatasync"
+	DirectDSync = "O_DIRECT|O_DSYNC"
+)
 
 func (c Config) withDefaults() Config {
 	if c.Memtable == 0 {
@@ -116,7 +119,7 @@ func (e *Engine) Open(dir string, cfg Config) (Store, error) {
 	if cfg.Compressed && e.Name != "forebay" {
 		return nil, fmt.Errorf("%s is not asked to compress its log", e.Name)
 	}
-	if cfg.Sync != "" && (e.Name != "forebay" || cfg.Sync != DirectDSync) {
+	if cfg.Sync != "" && (e.Name != "forebay" || cfg.Sync != Direct && cfg.Sync != DirectDSync) {
 		return nil, fmt.Errorf("%s has no way to sync %q", e.Name, cfg.Sync)
 	}
 	s, err := e.open(dir, cfg.withDefaults())

@@ -38,7 +38,10 @@ func openForebay(dir string, cfg Config) (Store, error) {
 		MemoryLimit:  cfg.Memtable + cfg.Cache,
 		MemtableSize: cfg.Memtable,
 	}
-	if cfg.Sync == DirectDSync {
+	switch cfg.Sync {
+	case Direct:
+		opts.Mechanism, opts.LogAlign = forebay.Direct, 4096
+	case DirectDSync:
 		opts.Mechanism, opts.LogAlign = forebay.DirectDSync, 4096
 	}
 	if cfg.Compressed {

@@ -73,7 +73,7 @@ func size(n int64) string {
 // levels and mechanisms by their names.
 var (
 	levels     = map[string]wal.Level{"durable": wal.Durable, "written": wal.Written, "buffered": wal.Buffered}
-	mechanisms = map[string]wal.Mechanism{"fdatasync": wal.Fdatasync, "fsync": wal.Fsync, "O_DSYNC": wal.DSync, "O_DIRECT|O_DSYNC": wal.DirectDSync}
+	mechanisms = map[string]wal.Mechanism{"fdatasync": wal.Fdatasync, "fsync": wal.Fsync, "O_DSYNC": wal.DSync, "O_DIRECT|O_DSYNC": wal.DirectDSync, "O_DIRECT": wal.Direct}
 )
 
 // Where a cell runs.
@@ -118,7 +118,7 @@ func (c *Cell) check() error {
 	case !level:
 		return fmt.Errorf("level %q is unknown; there are durable, written and buffered", c.Level)
 	case !mechanism:
-		return fmt.Errorf("mechanism %q is unknown; there are fdatasync, fsync, O_DSYNC and O_DIRECT|O_DSYNC", c.Mechanism)
+		return fmt.Errorf("mechanism %q is unknown; there are fdatasync, fsync, O_DSYNC, O_DIRECT (and fdatasync) and O_DIRECT|O_DSYNC", c.Mechanism)
 	case c.Writers < 1 || c.Writers > 1<<16:
 		return fmt.Errorf("%d writers are not between 1 and 65536", c.Writers)
 	case c.Value < 16 || c.Value > 1<<20:
@@ -148,7 +148,7 @@ var (
 	AllLevels     = []string{"durable", "written", "buffered"}
 	AllWriters    = []int{1, 8, 64, 256}
 	AllValues     = []int64{100, 1 << 10, 16 << 10}
-	AllMechanisms = []string{"fdatasync", "fsync", "O_DSYNC", "O_DIRECT|O_DSYNC"}
+	AllMechanisms = []string{"fdatasync", "fsync", "O_DSYNC", "O_DIRECT", "O_DIRECT|O_DSYNC"}
 	AllFiles      = []string{"zeroed", "growing"}
 )
 

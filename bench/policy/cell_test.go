@@ -47,12 +47,12 @@ func TestMatrix(t *testing.T) {
 	for _, s := range cross {
 		n += len(s.Cells)
 	}
-	require.Equal(t, 24+8+8+3+3+24, n)
+	require.Equal(t, 24+8+8+3+3+30, n)
 	full, err := Full("")
 	require.NoError(t, err)
 	require.Len(t, full, 2)
-	require.Len(t, full[0].Cells, 8*3*4*3*4)
-	require.Len(t, full[1].Cells, 8*3*4*3*4*2)
+	require.Len(t, full[0].Cells, 8*3*4*3*5)
+	require.Len(t, full[1].Cells, 8*3*4*3*5*2)
 	log, err := Cross(OnLog)
 	require.NoError(t, err)
 	for _, s := range log {

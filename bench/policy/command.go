@@ -70,7 +70,7 @@ Cells run on the store; those that compare mechanisms on the log alone (--on).`,
 	f.StringSliceVar(&c.axes.Levels, "levels", nil, "durable, written, buffered")
 	f.IntSliceVar(&c.axes.Writers, "writers", nil, "numbers of goroutines")
 	f.StringSliceVar(&c.values, "values", nil, "sizes of values: 16 to 1MiB")
-	f.StringSliceVar(&c.axes.Mechanisms, "mechanisms", nil, "fdatasync, fsync, O_DSYNC, O_DIRECT|O_DSYNC")
+	f.StringSliceVar(&c.axes.Mechanisms, "mechanisms", nil, "fdatasync, fsync, O_DSYNC, O_DIRECT (and fdatasync), O_DIRECT|O_DSYNC")
 	f.StringSliceVar(&c.axes.Files, "files", nil, "zeroed (with room ahead, and zeros in it where syncs are near each other) or growing")
 	f.StringVar(&c.axes.On, "on", "", "store, or log alone (default: the log for mechanisms)")
 	f.BoolVar(&c.full, "full", false, "the whole matrix")

@@ -19,7 +19,7 @@ type target interface {
 func (c *Cell) open(fsys vfs.FS, dir string) (target, error) {
 	var align int64
 	mechanism := mechanisms[c.Mechanism]
-	if mechanism == wal.DirectDSync {
+	if mechanism == wal.DirectDSync || mechanism == wal.Direct {
 		align = 4096
 	}
 	if c.On == OnStore {

@@ -129,7 +129,7 @@ func TestWatchAgreesWithTheLog(t *testing.T) {
 			if err == nil {
 				err = tg.writer()(make([]byte, keySize), make([]byte, 64))
 			}
-			if mechanism == "O_DIRECT|O_DSYNC" && err != nil {
+			if strings.HasPrefix(mechanism, "O_DIRECT") && err != nil {
 				unavailable(t, "O_DIRECT", err)
 			}
 			require.NoError(t, err)

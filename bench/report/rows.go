@@ -37,6 +37,7 @@ var turnLimits = []string{
 // rows are what docs/benchmarks.md shows first, in this order.
 var rows = []row{
 	{title: "durable put, 1 goroutine", cell: "durable-turns-1", ofLimit: .95, limits: turnLimits},
+	{title: "durable put, 1 goroutine, Options.Mechanism Direct", cell: "durable-turns-1-direct", ofLimit: .95, limits: turnLimits},
 	{title: "durable put, 1 goroutine, Options.Mechanism DirectDSync", cell: "durable-turns-1-direct-dsync", ofLimit: .95, limits: turnLimits},
 	{title: "durable put, 1 goroutine, beside the peers", cell: "durable-put-1", ratio: 1},
 	{title: "durable put, 8", cell: "durable-put-8", ratio: 1.5, limits: []string{"limit-group-8", "limit-group-8-hold"}},

@@ -37,7 +37,7 @@ type turn struct {
 	spent  time.Duration
 }
 
-// turns has the engine with its two ways of writing, and the four ways of the
+// turns has the engine with three of its ways of writing, and the four ways of the
 // machine, take turns. Who comes first goes round, so that nobody is always behind
 // the same one.
 func (t *trial) turns() (err error) {
@@ -49,7 +49,7 @@ func (t *trial) turns() (err error) {
 			err = errors.Join(err, x.close())
 		}
 	}()
-	for _, way := range []struct{ name, sync string }{{"", ""}, {"direct-dsync", engines.DirectDSync}} {
+	for _, way := range []struct{ name, sync string }{{"", ""}, {"direct", engines.Direct}, {"direct-dsync", engines.DirectDSync}} {
 		x, err := t.turnOfEngine(way.name, way.sync)
 		if err != nil {
 			return err

@@ -92,7 +92,7 @@ func TestDiskFull(t *testing.T) {
 func fillDisk(t *testing.T) {
 	r := rand.New(rand.NewPCG(campaignSeed(t), 0))
 	fsys, dir := smallDisk(t, 8<<20)
-	s := newSettings(r, 1)
+	s := newSettings(r, []forebay.Mechanism{forebay.Fdatasync})
 	s.FileSize, s.TableSize = min(s.FileSize, 64<<10), min(s.TableSize, 32<<10)
 	at, ln, full, reopens := filepath.Join(dir, "store"), newLine(s.Seed), 0, 0
 	for n := 1; n <= 4; n++ {

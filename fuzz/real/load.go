@@ -37,30 +37,35 @@ var policies = [...]forebay.SyncPolicy{
 	forebay.SyncGroup, forebay.SyncGroup, forebay.SyncNever, forebay.SyncEach, forebay.SyncBytes(8 << 10), forebay.SyncInterval(2 * time.Millisecond),
 }
 
-// mechanisms returns how many of the log's mechanisms the file system of dir has.
-func mechanisms(dir string) int {
+// mechanisms returns those of the log's mechanisms that the file system of dir has.
+func mechanisms(dir string) []forebay.Mechanism {
 	name := filepath.Join(dir, "mechanisms")
 	defer os.Remove(name)
-	for n, mode := range []vfs.Mode{vfs.DSync, vfs.DSync | vfs.Direct} {
-		f, err := vfs.OS().Create(name, mode)
+	all := []forebay.Mechanism{forebay.Fdatasync}
+	for _, m := range []struct {
+		mechanism forebay.Mechanism
+		mode      vfs.Mode
+	}{{forebay.DSync, vfs.DSync}, {forebay.DirectDSync, vfs.DSync | vfs.Direct}, {forebay.Direct, vfs.Direct}} {
+		f, err := vfs.OS().Create(name, m.mode)
 		if err != nil {
-			return 1 + n
+			continue
 		}
 		_ = f.Close()
 		_ = os.Remove(name)
+		all = append(all, m.mechanism)
 	}
-	return 3
+	return all
 }
 
-// newSettings decides on settings, with one of so many mechanisms.
-func newSettings(r *rand.Rand, mechanisms int) settings {
+// newSettings decides on settings, with one of these mechanisms.
+func newSettings(r *rand.Rand, mechanisms []forebay.Mechanism) settings {
 	s := settings{
 		Seed: r.Uint64(), Writers: 1 + r.IntN(4), Align: 4096 * int64(r.IntN(2)),
 		FileSize: 16 << 10 << r.IntN(5), TableSize: 8 << 10 << r.IntN(5),
-		Mechanism: forebay.Mechanism(r.IntN(mechanisms)), Compression: forebay.Compression(r.IntN(4)),
+		Mechanism: mechanisms[r.IntN(len(mechanisms))], Compression: forebay.Compression(r.IntN(4)),
 		Policy: r.IntN(len(policies)), MarkDelay: -1,
 	}
-	if s.Mechanism == forebay.DirectDSync {
+	if s.Mechanism == forebay.DirectDSync || s.Mechanism == forebay.Direct {
 		s.Align = 4096
 	}
 	if r.IntN(2) == 0 {

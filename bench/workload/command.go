@@ -41,6 +41,7 @@ type runFlags struct {
 	under                                  string
 	repetitions                            int
 	records                                int64
+	contenders                             float64
 	quick, asJSON, benchstat, list, keep   bool
 	resume                                 bool
 }
@@ -75,6 +76,7 @@ they come, as JSON lines, from which forebay-bench report makes docs/benchmarks.
 	fl.BoolVar(&f.benchstat, "benchstat", false, "print lines for benchstat")
 	fl.StringVar(&f.out, "out", "", "add JSON lines to this file as results come")
 	fl.BoolVar(&f.resume, "resume", false, "leave out what --out has results of already")
+	fl.Float64Var(&f.contenders, "contenders", 0, "from the second repetition on, leave engines out that in the first did not reach this share of the best other one's figure")
 	fl.StringVar(&f.profiles, "profiles", "", "write a CPU profile of each counted part into this directory")
 	fl.StringVar(&f.under, "under", "", "run each cell's process by this command, such as 'flock FILE' or 'taskset -c 0,1'")
 	fl.BoolVar(&f.list, "list", false, "print engines and workloads, and run nothing")
@@ -122,7 +124,7 @@ func (f *runFlags) run(cmd *cobra.Command) (err error) {
 	}
 	err = Run(cmd.Context(), Config{
 		Engines: list, Cells: cells, Repetitions: f.repetitions, Scale: scale,
-		Done: done, Dir: dir, KeepLoads: f.keep, Profiles: f.profiles, Progress: cmd.ErrOrStderr(), Each: sink.Add,
+		Done: done, Contenders: f.contenders, Dir: dir, KeepLoads: f.keep, Profiles: f.profiles, Progress: cmd.ErrOrStderr(), Each: sink.Add,
 		Child: func(ctx context.Context) *exec.Cmd {
 			args := append(strings.Fields(f.under), self, childName)
 			return exec.CommandContext(ctx, args[0], args[1:]...)

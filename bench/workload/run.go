@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,10 @@ type Config struct {
 	Progress io.Writer
 	// Done are results that are there already: what they are of is not run again.
 	Done []Result
+	// Contenders, if not 0, leaves engines out from the second repetition on that in the
+	// first reached less than this share of the best other engine's figure, in all
+	// figures of a cell.
+	Contenders float64
 	// Each is called for each result, as it comes.
 	Each func(Result) error
 }
@@ -47,6 +52,9 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.Progress = io.Discard
 	}
 	r := &runner{Config: cfg, bad: map[string]error{}, done: runsOf(cfg.Done, cfg.Scale.Quick)}
+	for _, res := range cfg.Done {
+		r.note(res)
+	}
 	defer r.clean()
 	began, done, passed := time.Now(), 0, 0 // passed over are those with results
 	for rep := 1; rep <= cfg.Repetitions; rep++ {
@@ -61,7 +69,7 @@ func Run(ctx context.Context, cfg Config) error {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				if r.done[runOf(c, e, rep)] {
+				if r.done[runOf(c, e, rep)] || rep > 1 && !r.contends(c, e) {
 					continue
 				}
 				ran = true
@@ -84,6 +92,48 @@ type runner struct {
 	Config
 	bad  map[string]error // loads that could not be made
 	done map[run]bool
+	// first has the results of the first repetition, by cell.
+	first map[string][]Result
+}
+
+func (r *runner) note(res Result) {
+	if res.Repetition != 1 || res.Error != "" || res.Quick != r.Scale.Quick {
+		return
+	}
+	if r.first == nil {
+		r.first = map[string][]Result{}
+	}
+	if name := cellOf(res.Cell); !slices.ContainsFunc(r.first[name], func(o Result) bool { return o.Cell == res.Cell && o.Engine == res.Engine }) {
+		r.first[name] = append(r.first[name], res)
+	}
+}
+
+// contends says whether an engine runs a cell in later repetitions.
+func (r *runner) contends(c *Cell, e *engines.Engine) bool {
+	if r.Contenders == 0 || e == nil || e.Name == Home {
+		return true
+	}
+	figures := r.first[c.Name]
+	for _, mine := range figures {
+		if mine.Engine != e.Name {
+			continue
+		}
+		near := true
+		for _, other := range figures {
+			if other.Cell != mine.Cell || other.Engine == Home {
+				continue
+			}
+			if mine.Lower {
+				near = near && mine.Value*r.Contenders <= other.Value
+			} else {
+				near = near && mine.Value >= other.Value*r.Contenders
+			}
+		}
+		if near {
+			return true
+		}
+	}
+	return len(figures) == 0
 }
 
 // run is one cell with one engine in one repetition.
@@ -103,20 +153,23 @@ func runOf(c *Cell, e *engines.Engine, rep int) run {
 // result bears the name of its cell, or begins with it and a hyphen.
 func runsOf(results []Result, quick bool) map[run]bool {
 	out := map[run]bool{}
-	cells := Cells()
 	for _, r := range results {
-		if r.Error != "" || r.Quick != quick {
-			continue
+		if r.Error == "" && r.Quick == quick {
+			out[run{cellOf(r.Cell), r.Engine, r.Repetition}] = true
 		}
-		name := ""
-		for i := range cells {
-			if n := cells[i].Name; len(n) > len(name) && (r.Cell == n || strings.HasPrefix(r.Cell, n+"-")) {
-				name = n
-			}
-		}
-		out[run{name, r.Engine, r.Repetition}] = true
 	}
 	return out
+}
+
+// cellOf returns the name of the cell that a result is of.
+func cellOf(result string) string {
+	name := ""
+	for _, c := range Cells() {
+		if n := c.Name; len(n) > len(name) && (result == n || strings.HasPrefix(result, n+"-")) {
+			name = n
+		}
+	}
+	return name
 }
 
 // turn returns the engines of a cell, the first of them moved by n; a cell of the
@@ -169,6 +222,7 @@ func (r *runner) one(ctx context.Context, c *Cell, e *engines.Engine, rep int) e
 		if c.Limit {
 			res.Engine = machineName
 		}
+		r.note(res)
 		if err := r.Each(res); err != nil {
 			return err
 		}

@@ -326,3 +326,38 @@ func TestResume(t *testing.T) {
 	_, err = f.results()
 	require.Error(t, err)
 }
+
+// TestContenders: who is far behind in all figures of a cell runs it once, and Forebay
+// and the machine always run.
+func TestContenders(t *testing.T) {
+	result := func(cell, engine string, v float64, lower bool) Result {
+		return Result{Cell: cell, Engine: engine, Repetition: 1, Value: v, Lower: lower}
+	}
+	r := runner{Config: Config{Contenders: .8}}
+	for _, res := range []Result{
+		result("readrandom-1", Home, 10, false), result("readrandom-1", "pebble", 100, false),
+		result("readrandom-1", "bbolt", 81, false), result("readrandom-1", "badger", 79, false),
+		result("load-settle", "pebble", 100, false), result("load-settle", "bbolt", 10, false), result("load-settle", "badger", 70, false),
+		result("load-settle-space", "pebble", 2, true), result("load-settle-space", "bbolt", 1, true), result("load-settle-space", "badger", 1.3, true),
+		{Cell: "load-settle-space", Engine: "badger", Repetition: 2, Value: 1, Lower: true},
+	} {
+		r.note(res)
+	}
+	contend := func(cell string) (out []string) {
+		cells, err := Select([]string{cell})
+		require.NoError(t, err)
+		for _, name := range []string{Home, "pebble", "bbolt", "badger"} {
+			e, err := engines.Find(name)
+			require.NoError(t, err)
+			if r.contends(&cells[0], e) {
+				out = append(out, name)
+			}
+		}
+		return out
+	}
+	require.Equal(t, []string{Home, "pebble", "bbolt"}, contend("readrandom-1"))
+	require.Equal(t, []string{Home, "pebble", "bbolt"}, contend("load-settle"))
+	require.Equal(t, []string{Home, "pebble", "bbolt", "badger"}, contend("readhot-1"), "nobody ran it yet")
+	r.Contenders = 0
+	require.Len(t, contend("readrandom-1"), 4)
+}

@@ -436,7 +436,7 @@ func (l *Log) totalBytes() int64 {
 // spareSoon makes a spare in the background once the current file is half full.
 func (l *Log) spareSoon() {
 	f := l.cur
-	if f == nil || l.b.Offset() < f.size/2 || f.size < l.opts.FirstFileSize || l.opts.NoSpares || l.noSpare.Load() == f.meta.Number || !l.preparing.CompareAndSwap(false, true) {
+	if f == nil || l.b.Offset() < f.size/2 || f.size < l.opts.FirstFileSize || l.opts.NoSpares || l.spareTried.Load() == f.meta.Number || !l.preparing.CompareAndSwap(false, true) {
 		return
 	}
 	epoch, number, zero := l.epoch, f.meta.Number, l.syncsSmall()
@@ -444,15 +444,19 @@ func (l *Log) spareSoon() {
 		defer l.preparing.Store(false)
 		l.fileMu.Lock()
 		defer l.fileMu.Unlock()
-		if l.spare != nil || l.epoch != epoch || l.Err() != nil || l.isClosed() {
+		if l.epoch != epoch || l.Err() != nil || l.isClosed() {
 			return // l.epoch changes under fileMu
+		}
+		// Made, there already, or not to be had: beside this file it is not asked for
+		// again, least of all by each commit. An error the leader meets, and reports, when
+		// it needs a file.
+		l.spareTried.Store(number)
+		if l.spare != nil {
+			return
 		}
 		size := l.fit()
 		f, err := l.bounded(size, zero)
 		if err != nil {
-			// The leader meets it, and reports it, when it needs a file; until
-			// then it is not tried again.
-			l.noSpare.Store(number)
 			return
 		}
 		l.grow(size)

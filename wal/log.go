@@ -92,7 +92,7 @@ type Log struct {
 	bgCtx      context.Context
 	bgStop     context.CancelFunc
 	preparing  atomic.Bool
-	noSpare    atomic.Uint64 // number of the file beside which making a spare failed
+	spareTried atomic.Uint64 // number of the file beside which a spare was asked for last
 	archiving  atomic.Bool
 
 	slow      *slowWatch // nil: nobody wants to know

@@ -222,3 +222,22 @@ func writeUntilKilled(dir string) {
 		}
 	}
 }
+
+// TestSpareIsAskedForOnce: where there is one, commits do not look for it again.
+func TestSpareIsAskedForOnce(t *testing.T) {
+	l, err := Open("d", &Options{FS: vfs.NewMem(), FirstFileSize: 256 << 10, FileSize: 256 << 10, MarkDelay: -1})
+	require.NoError(t, err)
+	rec := Record{Data: make([]byte, 1000)}
+	commit := func() { require.NoError(t, l.Commit(&Request{Records: []Record{rec}, Level: Written})) }
+	for commit(); l.b.Offset() < l.cur.size/2; {
+		commit()
+	}
+	l.background.Wait()
+	l.fileMu.Lock() // who makes a spare waits here
+	require.NotNil(t, l.spare)
+	commit()
+	looks := l.preparing.Load()
+	l.fileMu.Unlock()
+	require.False(t, looks)
+	require.NoError(t, l.Close())
+}

@@ -1,6 +1,7 @@
 package forebay_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -52,6 +53,42 @@ func BenchmarkRawSync(b *testing.B) {
 			b.Fatal(err)
 		}
 		off += int64(len(buf))
+	}
+}
+
+// BenchmarkPut puts 16-byte keys with 100-byte values at level Buffered into one memtable:
+// what a put costs the processors, beside a disk that is hardly used.
+func BenchmarkPut(b *testing.B) {
+	for _, c := range []struct {
+		order   string
+		writers int
+	}{{"rising", 1}, {"random", 1}, {"random", 8}} {
+		b.Run(fmt.Sprintf("%s/writers=%d", c.order, c.writers), func(b *testing.B) {
+			db, err := forebay.Open(benchDir(b), &forebay.Options{DefaultLevel: forebay.Buffered, MemoryLimit: 4 << 30, MemtableSize: 1 << 30})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer db.Close()
+			var wg sync.WaitGroup
+			for w := range c.writers {
+				wg.Go(func() {
+					key, value := make([]byte, 16), make([]byte, 100)
+					for i := w; i < b.N; i += c.writers {
+						n := uint64(i)
+						if c.order == "random" {
+							n *= 0x9e3779b97f4a7c15
+						}
+						binary.BigEndian.PutUint64(key, n)
+						binary.BigEndian.PutUint64(value, n)
+						if err := db.Put(key, value); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+		})
 	}
 }
 

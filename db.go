@@ -67,12 +67,13 @@ type DB struct {
 	shut    atomic.Bool
 	opening atomic.Bool // nothing is compacted
 
-	checkMu sync.Mutex
-	compact compactor
-	pacer   *compaction.Pacer
-	told    int64 // bytes of the active memtable that the pacer knows; the applier's
-	alone   atomic.Pointer[alone]
-	solo    chan struct{} // holds one token: who takes it may run alone
+	checkMu  sync.Mutex
+	compact  compactor
+	pacer    *compaction.Pacer
+	reserved atomic.Int64 // for the active memtable; changed by share
+	told     int64        // bytes of the active memtable that the pacer knows; the applier's
+	alone    atomic.Pointer[alone]
+	solo     chan struct{} // holds one token: who takes it may run alone
 
 	mu       sync.Mutex
 	closed   bool

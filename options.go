@@ -104,10 +104,11 @@ type Options struct {
 	// Default 1/8; at most 1; negative: a file stays for one item.
 	SettleShare float64
 	// MemoryLimit bounds memtables, block cache, and the indexes of segments
-	// together, in bytes; default 256 MiB. The cache has what the others leave,
-	// and an eighth at least. What a group of commits holds, and what the garbage
-	// collector leaves lying for a while, come on top. On Linux memtables and cached
-	// blocks lie outside of Go's heap: GOMEMLIMIT does not see them.
+	// together, in bytes; default 256 MiB. The cache has what the others leave, a
+	// memtable that is not full among them, and an eighth at least. What a group of
+	// commits holds, and what the garbage collector leaves lying for a while, come on
+	// top. On Linux memtables and cached blocks lie outside of Go's heap: GOMEMLIMIT does
+	// not see them.
 	MemoryLimit int64
 	// MemtableSize is the size in bytes at which a memtable is frozen and
 	// settled into a segment; default a quarter of MemoryLimit, at most 64 MiB.

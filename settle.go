@@ -13,6 +13,7 @@ import (
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
 	"github.com/forebaydb/forebay/internal/keyspace"
+	"github.com/forebaydb/forebay/internal/publish"
 	"github.com/forebaydb/forebay/manifest"
 	"github.com/forebaydb/forebay/memtable"
 	"github.com/forebaydb/forebay/vfs"
@@ -26,7 +27,7 @@ const maxFrozen = 2
 type memtables struct{ db *DB }
 
 func (t memtables) Apply(lsn base.LSN, record []byte) error {
-	t.db.count.user.Add(int64(len(record)))
+	publish.Count(&t.db.count.user, int64(len(record)))
 	t.db.logged += int64(len(record))
 	return t.db.apply(lsn, record)
 }
@@ -44,11 +45,14 @@ func (t memtables) Applied(last base.LSN) {
 
 // apply enters one batch into the active memtable. One goroutine at a time.
 func (db *DB) apply(lsn base.LSN, record []byte) error {
+	active, watched := db.view.Load().active, db.gap.on.Load()
+	if kind, key, value, ok := batch.One(record); ok && !watched {
+		return active.Add(lsn, kind, key, value)
+	}
 	r, err := batch.Decode(record)
 	if err != nil {
 		return err
 	}
-	active, watched := db.view.Load().active, db.gap.on.Load()
 	for more := r.Next(); more; {
 		kind, key, value := r.Kind(), r.Key(), r.Value()
 		if more = r.Next(); more && r.Kind() < base.KindRangeDelete {
@@ -92,6 +96,11 @@ func (db *DB) grew() {
 	} else if d >= min(grewStep, db.opts.MemtableSize/16) {
 		db.told = n
 		db.pacer.Grew(d)
+		if n > db.reserved.Load() && n < db.opts.MemtableSize {
+			db.mu.Lock()
+			db.share(db.view.Load())
+			db.mu.Unlock()
+		}
 	}
 }
 

@@ -221,7 +221,9 @@ func (db *DB) removeWhileOpen(name string) error {
 // share divides the memory between memtables and cache. mu is held, or nobody
 // else knows the store yet.
 func (db *DB) share(v *view) {
-	left := db.opts.MemoryLimit - db.opts.MemtableSize
+	reserved := db.reservedFor(v.active)
+	db.reserved.Store(reserved)
+	left := db.opts.MemoryLimit - reserved
 	for _, f := range v.frozen {
 		left -= f.table.Bytes()
 	}
@@ -232,8 +234,26 @@ func (db *DB) share(v *view) {
 	db.cache.Resize(max(left, db.opts.MemoryLimit/8))
 }
 
+// lendStep is in how many steps the cache gives the room back to the active memtable
+// that this does not use yet.
+const lendStep = 8
+
+// reservedFor returns how much memory is kept for the active memtable: all that it will
+// take while one comes after the other, for the cache would only lose now what it gained
+// a moment ago; else a step more than it has.
+func (db *DB) reservedFor(active *memtable.Table) int64 {
+	most := db.opts.MemtableSize
+	if db.pooling {
+		return most
+	}
+	step := max(most/lendStep, 1)
+	return min(most, (active.Bytes()/step+1)*step)
+}
+
 // cacheBudget is the most that share ever leaves to the cache.
-func (o *Options) cacheBudget() int64 { return max(o.MemoryLimit-o.MemtableSize, o.MemoryLimit/8) }
+func (o *Options) cacheBudget() int64 {
+	return max(o.MemoryLimit-o.MemtableSize/lendStep, o.MemoryLimit/8)
+}
 
 // enter lets a reader in to the present view; he leaves by v.gate.exit(shard).
 func (db *DB) enter() (v *view, shard int, err error) {

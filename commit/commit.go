@@ -27,6 +27,7 @@ import (
 
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/batch"
+	"github.com/forebaydb/forebay/internal/publish"
 	"github.com/forebaydb/forebay/wal"
 )
 
@@ -254,7 +255,7 @@ func (p *Pipeline) fail(err error) {
 // Publish is for wal.Applier.
 func (p *Pipeline) Publish(last base.LSN) {
 	if p.failed.Load() == nil {
-		p.visible.Store(last)
+		publish.Uint64(&p.visible, last)
 		p.waiting.wake(last)
 	}
 }
@@ -275,7 +276,7 @@ func (a Applier) Apply(reqs []*wal.Request, last base.LSN) {
 	a.enter(reqs)
 	if a.failed.Load() == nil {
 		a.track.applied()
-		a.applied.Store(last)
+		publish.Uint64(&a.applied, last)
 		a.entering.wake(last)
 	}
 	a.table.Applied(last)

@@ -167,7 +167,9 @@ func (w *waiters) leave(ch chan struct{}) {
 	w.n.Store(int64(len(w.list)))
 }
 
-// wake wakes those that wait for an LSN up to last.
+// wake wakes those that wait for an LSN up to last. The mark has been stored by
+// publish: somebody who joins in this very moment may see the old mark and not be seen
+// here. His patience ends soon, and then he asks the log.
 func (w *waiters) wake(last base.LSN) {
 	if w.n.Load() == 0 {
 		return

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/publish"
 )
 
 // fan is the number of entries of a leaf and of separators of an inner node:
@@ -105,13 +106,13 @@ func (k *keys) put(pos int, head uint64, addr uint32) {
 	order := k.order.Load()
 	n := count(order)
 	k.heads[n], k.addrs[n] = head, addr
-	k.order.Store(insertPlace(order, pos, n))
+	publish.Uint64(&k.order, insertPlace(order, pos, n))
 }
 
 // raise sets max to at least a stamp. Only the inserting goroutine does.
 func (k *keys) raise(stamp uint32) {
 	if k.max.Load() < stamp {
-		k.max.Store(stamp)
+		publish.Uint32(&k.max, stamp)
 	}
 }
 

@@ -1,6 +1,7 @@
 package memtable
 
 import (
+	"github.com/forebaydb/forebay/internal/publish"
 	"unsafe"
 )
 
@@ -63,7 +64,7 @@ func (k *keys) fill(a *arena, r *run, i, j int, old, skip uint32) {
 		}
 		order |= uint64(at) << (4 + 4*at)
 	}
-	k.order.Store(order)
+	publish.Uint64(&k.order, order)
 }
 
 // cut returns how many of a full leaf's entries and a new one at pos should
@@ -116,19 +117,19 @@ func (x *index) splitLeaf(a *arena, pos int, addr, stamp uint32) {
 		var l *leaf
 		left, l = x.leaves.add(&a.memory)
 		l.fill(a, &r, 0, n, old.skip, leftSkip)
-		l.max.Store(leftMax)
-		l.prev.Store(prev)
+		publish.Uint32(&l.max, leftMax)
+		publish.Uint32(&l.prev, prev)
 	}
 	if n != 1 || pos != 0 || rightSkip != old.skip {
 		var l *leaf
 		right, l = x.leaves.add(&a.memory)
 		l.fill(a, &r, n, fan+1, old.skip, rightSkip)
-		l.max.Store(rightMax)
-		l.prev.Store(left)
-		l.next.Store(next)
+		publish.Uint32(&l.max, rightMax)
+		publish.Uint32(&l.prev, left)
+		publish.Uint32(&l.next, next)
 	}
 	if left != s.ref {
-		x.leaves.at(left).next.Store(right)
+		publish.Uint32(&x.leaves.at(left).next, right)
 	}
 
 	x.publish(a, x.height-2, left, right, sep)
@@ -136,15 +137,15 @@ func (x *index) splitLeaf(a *arena, pos int, addr, stamp uint32) {
 
 	switch {
 	case left == s.ref:
-		old.next.Store(right)
+		publish.Uint32(&old.next, right)
 	case prev != 0:
-		x.leaves.at(prev).next.Store(left)
+		publish.Uint32(&x.leaves.at(prev).next, left)
 	}
 	switch {
 	case right == s.ref:
-		old.prev.Store(left)
+		publish.Uint32(&old.prev, left)
 	case next != 0:
-		x.leaves.at(next).prev.Store(right)
+		publish.Uint32(&x.leaves.at(next).prev, right)
 	}
 }
 
@@ -154,20 +155,20 @@ func (x *index) publish(a *arena, d int, left, right, sep uint32) {
 	if d < 0 {
 		x.inner++
 		ref, n := x.inners.add(&a.memory)
-		n.first.Store(left)
-		n.kids[0].Store(right)
-		n.max.Store(x.maxOf(left, right))
+		publish.Uint32(&n.first, left)
+		publish.Uint32(&n.kids[0], right)
+		publish.Uint32(&n.max, x.maxOf(left, right))
 		n.put(0, headOf(a.at(sep).key(), 0), sep)
-		x.root.Store(uint64(x.height+1)<<32 | uint64(ref))
+		publish.Uint64(&x.root, uint64(x.height+1)<<32|uint64(ref))
 		return
 	}
 	n := x.inners.at(x.path[d].ref)
 	kid := x.path[d].kid
 	order := n.order.Load()
 	if free := count(order); free < fan {
-		n.kids[free].Store(right)
+		publish.Uint32(&n.kids[free], right)
 		n.put(kid, headOf(a.at(sep).key(), n.skip), sep) // Step 1.
-		n.slot(order, kid).Store(left)                   // Step 2.
+		publish.Uint32(n.slot(order, kid), left)         // Step 2.
 		return
 	}
 	x.splitInner(a, d, left, right, sep)
@@ -218,10 +219,10 @@ func (x *index) maxOf(left, right uint32) uint32 {
 // children around them. It inherits the max of the old one.
 func (x *index) newInner(a *arena, r *run, kids []uint32, i, j int, old *inner, skip uint32) uint32 {
 	ref, n := x.inners.add(&a.memory)
-	n.max.Store(old.max.Load())
-	n.first.Store(kids[i])
+	publish.Uint32(&n.max, old.max.Load())
+	publish.Uint32(&n.first, kids[i])
 	for at := i; at < j; at++ {
-		n.kids[at-i].Store(kids[at+1])
+		publish.Uint32(&n.kids[at-i], kids[at+1])
 	}
 	n.fill(a, r, i, j, old.skip, skip)
 	return ref

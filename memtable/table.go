@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/publish"
 )
 
 var (
@@ -71,12 +72,12 @@ func (t *Table) Add(lsn base.LSN, kind base.Kind, key, value []byte) error {
 	}
 	n := t.count.Load()
 	if n == 0 || lsn < t.minLSN.Load() {
-		t.minLSN.Store(lsn)
+		publish.Uint64(&t.minLSN, lsn)
 	}
 	if lsn > t.maxLSN.Load() {
-		t.maxLSN.Store(lsn)
+		publish.Uint64(&t.maxLSN, lsn)
 	}
-	t.count.Store(n + 1)
+	publish.Int64(&t.count, n+1)
 	t.sum()
 	return nil
 }
@@ -105,7 +106,7 @@ func check(kind base.Kind, key, value []byte) error {
 
 func (t *Table) sum() {
 	if size := int64(t.arena.size + t.index.size() + t.ranges.size()); size != t.bytes.Load() {
-		t.bytes.Store(size)
+		publish.Int64(&t.bytes, size)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/publish"
 )
 
 // maxHeight is more levels than a tree can get: splits leave half-full nodes,
@@ -74,7 +75,7 @@ func (x *index) raise(n *inner, d, height int, stamp uint32) {
 		if d < height-2 {
 			stamp |= raiseStep
 		}
-		n.max.Store(stamp)
+		publish.Uint32(&n.max, stamp)
 	}
 }
 
@@ -188,7 +189,7 @@ func (x *index) insert(a *arena, lsn base.LSN, kind base.Kind, key, value []byte
 		x.base = lsn // Its stamp is 0, as every max still is.
 		ref, l := x.leaves.add(&a.memory)
 		l.put(0, headOf(key, 0), addr)
-		x.root.Store(1<<32 | uint64(ref))
+		publish.Uint64(&x.root, 1<<32|uint64(ref))
 		return nil
 	}
 	stamp := x.stamp(lsn)

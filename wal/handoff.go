@@ -3,6 +3,7 @@ package wal
 import (
 	"fmt"
 
+	"github.com/forebaydb/forebay/internal/publish"
 	"github.com/forebaydb/forebay/vfs"
 	"github.com/forebaydb/forebay/wal/frame"
 )
@@ -140,6 +141,6 @@ func (l *Log) quick(r *Record) (LSN, bool) {
 	l.next++
 	l.quicks++
 	l.expect = 1
-	l.assigned.Store(lsn)
+	publish.Uint64(&l.assigned, lsn)
 	return lsn, true
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/publish"
 	"github.com/forebaydb/forebay/wal/frame"
 )
 
@@ -429,9 +430,9 @@ func (l *Log) append(reqs []*Request) error {
 			l.keepSum += r.Records[i].Keep
 		}
 	}
-	l.stats.records.Add(int64(last + 1 - reqs[0].First))
-	l.assigned.Store(last)
-	l.stats.groups.Add(1)
+	publish.Count(&l.stats.records, int64(last+1-reqs[0].First))
+	publish.Uint64(&l.assigned, last)
+	publish.Count(&l.stats.groups, 1)
 	if err := l.settle(reqs, level, last); err != nil {
 		l.poisonWith(err)
 		return fmt.Errorf("%w: %w", ErrUnknown, err)

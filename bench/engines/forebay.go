@@ -10,7 +10,7 @@ import (
 func init() {
 	register(&Engine{
 		Name: "forebay", Module: "github.com/forebaydb/forebay",
-		Notes: "MemoryLimit is the sum of memtable and cache: in Forebay one limit holds for both, so that under writes up to three memtables and the indexes of segments come out of the peers' cache size",
+		Notes: "MemoryLimit is the sum of memtable and cache: in Forebay one limit holds for both, so that under writes up to three memtables and the indexes of segments come out of the peers' cache size, and a memtable that is hardly filled leaves its room to the cache",
 		Promise: [3]string{
 			Durable:  "level Durable: survives a power cut",
 			Written:  "level Written: survives a crash of the process",

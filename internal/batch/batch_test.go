@@ -332,6 +332,15 @@ func FuzzDecode(f *testing.F) {
 				}
 			}
 		})
+		if kind, key, value, ok := One(rec); ok {
+			require.NoError(t, err)
+			all := r
+			require.Equal(t, 1, all.Len())
+			require.True(t, all.Next())
+			require.Equal(t, all.Kind(), kind)
+			require.Equal(t, all.Key(), key)
+			require.True(t, bytes.Equal(all.Value(), value))
+		}
 		if err != nil {
 			var de *DecodeError
 			require.True(t, errors.As(err, &de))
@@ -433,5 +442,40 @@ func TestGet(t *testing.T) {
 		require.True(t, b.Ranges())
 		b.Reset()
 		require.False(t, b.Ranges())
+	}
+}
+
+// TestOne: puts and deletes of short keys are known at once, and nothing else is.
+func TestOne(t *testing.T) {
+	for _, keySize := range []int{1, 16, 127, 128} {
+		for _, valueSize := range []int{-1, 0, 1, 127, 128, 300, 16383, 16384} {
+			key, value := bytes.Repeat([]byte{'k'}, keySize), bytes.Repeat([]byte{'v'}, max(valueSize, 0))
+			rec, err := AppendPut(nil, key, value)
+			if valueSize < 0 {
+				rec, err = AppendDelete(nil, key)
+			}
+			require.NoError(t, err)
+			kind, k, v, ok := One(rec)
+			require.Equal(t, keySize < 128 && valueSize < 16384, ok, "%d %d", keySize, valueSize)
+			if ok {
+				require.Equal(t, valueSize < 0, kind == base.KindDelete)
+				require.Equal(t, key, k)
+				require.True(t, bytes.Equal(value, v))
+			}
+			for n := range min(len(rec), 200) {
+				_, _, _, ok := One(rec[:n])
+				require.False(t, ok, "cut to %d bytes", n)
+			}
+			_, _, _, ok = One(append(rec, 0))
+			require.False(t, ok, "a byte behind it")
+		}
+	}
+	for _, s := range stories() {
+		rec := s.build(t).Bytes()
+		r, err := Decode(rec)
+		require.NoError(t, err)
+		if _, _, _, ok := One(rec); ok {
+			require.Equal(t, 1, r.Len())
+		}
 	}
 }

@@ -158,6 +158,9 @@ func Check(rec []byte) (Reader, error) {
 // First returns the kind and the key of the first operation of rec, without a look at
 // the rest of it; a nil key where there is none, or rec does not hold so far.
 func First(rec []byte) (kind base.Kind, key []byte) {
+	if kind, key, _, ok := One(rec); ok {
+		return kind, key
+	}
 	if len(rec) < fixedSize {
 		return 0, nil
 	}
@@ -170,6 +173,34 @@ func First(rec []byte) (kind base.Kind, key []byte) {
 		return 0, nil
 	}
 	return o.kind, o.key
+}
+
+// One returns the operation of a record that is one put or delete of a short key, as most
+// are; ok says whether it is. Of others it knows nothing: they are for Decode.
+func One(rec []byte) (kind base.Kind, key, value []byte, ok bool) {
+	const at = fixedSize + 3 // of the key: behind a count, a kind, and a length of one byte
+	if len(rec) < at || rec[0] != version || rec[1] != 0 || rec[fixedSize] != 1 {
+		return 0, nil, nil, false
+	}
+	kind, n := base.Kind(rec[at-2]), int(rec[at-1])
+	if n == 0 || n >= 1<<7 || n > len(rec)-at {
+		return 0, nil, nil, false
+	}
+	key, rest := rec[at:at+n:at+n], rec[at+n:]
+	switch {
+	case kind == base.KindDelete:
+		return kind, key, nil, len(rest) == 0
+	case kind != base.KindPut || len(rest) == 0:
+		return 0, nil, nil, false
+	}
+	n, rest = int(rest[0]), rest[1:]
+	if n >= 1<<7 { // two bytes: the shortest form is the only one
+		if len(rest) == 0 || rest[0] == 0 || rest[0] >= 1<<7 {
+			return 0, nil, nil, false
+		}
+		n, rest = n&(1<<7-1)|int(rest[0])<<7, rest[1:]
+	}
+	return kind, key, rest[:len(rest):len(rest)], n == len(rest)
 }
 
 const (

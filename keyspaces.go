@@ -239,8 +239,7 @@ func (ks *Keyspace) Put(key, value []byte) error {
 	}
 	e := encoders.Get().(*encoder)
 	defer e.release()
-	e.lo = append(append(e.lo[:0], ks.prefix...), key...)
-	rec, err := batch.AppendPut(e.rec[:0], e.lo, value)
+	rec, err := batch.AppendPut(e.rec[:0], ks.prefix, key, value)
 	if err != nil {
 		return err
 	}

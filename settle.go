@@ -33,8 +33,12 @@ func (t memtables) Apply(lsn base.LSN, record []byte) error {
 }
 
 func (t memtables) Ahead(lsn base.LSN, record []byte) {
+	active := t.db.view.Load().active
+	if active.Near() {
+		return
+	}
 	if kind, key := batch.First(record); kind == base.KindPut || kind == base.KindDelete {
-		t.db.view.Load().active.Ahead(lsn, key)
+		active.Ahead(lsn, key)
 	}
 }
 
@@ -356,12 +360,12 @@ func (db *DB) admit(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	if db.pacer.Rate() != 0 {
-		start := time.Now()
-		if err := db.pacer.Wait(ctx, int64(n)); err != nil {
+	if db.pacer.Limits() {
+		d, err := db.pacer.Wait(ctx, int64(n))
+		if err != nil {
 			return err
 		}
-		if d := time.Since(start); d > stallCounted {
+		if d > stallCounted {
 			db.stalled(d)
 		}
 	}

@@ -151,7 +151,7 @@ func (s *store) updateInLane(ctx context.Context, key string, n int) error {
 
 func added(key, value string, n int) []byte {
 	old, _ := strconv.Atoi(value)
-	rec, _ := batch.AppendPut(nil, []byte(key), strconv.AppendInt(nil, int64(old+n), 10))
+	rec, _ := batch.AppendPut(nil, nil, []byte(key), strconv.AppendInt(nil, int64(old+n), 10))
 	return rec
 }
 

@@ -22,7 +22,7 @@ import (
 var background = context.Background()
 
 func putRecord(key, value string) []byte {
-	rec, _ := batch.AppendPut(nil, []byte(key), []byte(value))
+	rec, _ := batch.AppendPut(nil, nil, []byte(key), []byte(value))
 	return rec
 }
 

@@ -122,24 +122,26 @@ const (
 
 // Wait is Admit and the sleep after it, on the system's clock. It ends early
 // when there is nothing to wait for any more, and with ctx, whose error it then
-// returns; what it reserved stays taken.
-func (p *Pacer) Wait(ctx context.Context, n int64) error {
-	left := p.Admit(n, time.Now())
+// returns; what it reserved stays taken. It also returns how long it slept.
+func (p *Pacer) Wait(ctx context.Context, n int64) (slept time.Duration, err error) {
+	now := time.Now()
+	left := p.Admit(n, now)
 	if left == 0 {
-		return nil
+		return 0, nil
 	}
-	until := time.Now().Add(left)
+	defer func() { slept = time.Since(now) }()
+	until := now.Add(left)
 	timer := time.NewTimer(min(left, slice))
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		case <-timer.C:
 		}
 		left = time.Until(until)
-		if left <= 0 || p.interval.Load() == 0 {
-			return nil
+		if left <= 0 || !p.Limits() {
+			return 0, nil
 		}
 		timer.Reset(min(left, slice))
 	}
@@ -167,6 +169,9 @@ func (p *Pacer) Admit(n int64, now time.Time) time.Duration {
 		}
 	}
 }
+
+// Limits says whether writers have a rate at present.
+func (p *Pacer) Limits() bool { return p.interval.Load() != 0 }
 
 // Rate returns the present rate for writers in bytes a second; 0 is no limit.
 func (p *Pacer) Rate() int64 {

@@ -236,14 +236,20 @@ func TestAdmitKeepsTheRate(t *testing.T) {
 
 func TestWaitEndsWithItsContext(t *testing.T) {
 	p := NewPacer(PacerOptions{})
-	require.NoError(t, p.Wait(context.Background(), 1<<30))
+	slept, err := p.Wait(context.Background(), 1<<30)
+	require.NoError(t, err)
+	require.Zero(t, slept)
 	p.Update(Backlog{Memory: 160 << 20, Level0: 1 << 30}, time.Now())
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	require.ErrorIs(t, p.Wait(ctx, 1<<30), context.Canceled)
+	_, err = p.Wait(ctx, 1<<30)
+	require.ErrorIs(t, err, context.Canceled)
 	// Nothing to wait for any more: who sleeps is let go.
 	done := make(chan error)
-	go func() { done <- p.Wait(context.Background(), 1<<30) }()
+	go func() {
+		_, err := p.Wait(context.Background(), 1<<30)
+		done <- err
+	}()
 	p.Update(Backlog{}, time.Now())
 	require.NoError(t, <-done)
 }

@@ -67,7 +67,7 @@ func insertPlace(order uint64, pos, place int) uint64 {
 
 // headOf returns the head of a key in a node with that skip. A key within the
 // bounds of the node has at least that length.
-func headOf(key []byte, skip uint32) uint64 { return base.Head(key[skip:]) }
+func headOf(key []byte, skip uint32) uint64 { return base.HeadBehind(key, int(skip)) }
 
 // search returns the number of entries of the node before (key, lsn), counting
 // by the given order, and whether the one behind them is (key, lsn).

@@ -132,8 +132,19 @@ func (x *index) splitLeaf(a *arena, pos int, addr, stamp uint32) {
 		publish.Uint32(&x.leaves.at(left).next, right)
 	}
 
+	inner := x.inner
 	x.publish(a, x.height-2, left, right, sep)
-	x.height = 0
+	if x.inner != inner {
+		x.height = 0
+	} else { // the path still leads to the half that the entry is in
+		leaf := &x.path[x.height-1]
+		if pos < n {
+			leaf.ref, leaf.hi = left, sep
+		} else {
+			leaf.ref, leaf.lo = right, sep
+			x.path[x.height-2].kid++
+		}
+	}
 
 	switch {
 	case left == s.ref:

@@ -91,6 +91,10 @@ func (t *Table) Ahead(lsn base.LSN, key []byte) {
 	}
 }
 
+// Near says that versions tend to be entered beside the one before, as of keys in their
+// order: then Ahead does nothing. The goroutine that adds calls it.
+func (t *Table) Near() bool { return t.index.near }
+
 // check says what of a version no batch may hold.
 func check(kind base.Kind, key, value []byte) error {
 	switch {

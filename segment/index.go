@@ -100,7 +100,7 @@ func (x *index) find(key []byte, lsn base.LSN) int {
 		}
 		return len(x.heads)
 	}
-	h := base.Head(key[p:])
+	h := base.HeadBehind(key, p)
 	lo, hi := 0, len(x.heads) // heads below lo are less, from hi on not
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)

@@ -102,12 +102,32 @@ func Compare(aKey []byte, aLSN LSN, bKey []byte, bLSN LSN) int {
 // Head returns the first eight bytes of b as a number that orders as they do, as far
 // as it reaches. Fewer are filled up with zeros.
 func Head(b []byte) uint64 {
-	if len(b) >= 8 {
+	// Not by way of eight bytes of the stack: a load of what was stored in pieces waits
+	// until all of them are out.
+	n := len(b)
+	switch {
+	case n >= 8:
 		return binary.BigEndian.Uint64(b)
+	case n >= 4:
+		rest := uint64(binary.BigEndian.Uint32(b[n-4:])) << (64 - 8*n)
+		return uint64(binary.BigEndian.Uint32(b))<<32 | rest&(1<<32-1)
+	case n == 0:
+		return 0
 	}
-	var head [8]byte
-	copy(head[:], b)
-	return binary.BigEndian.Uint64(head[:])
+	head := uint64(b[0]) << 56
+	if n > 1 {
+		head |= uint64(b[1])<<48 | uint64(b[n-1])<<(64-8*n)
+	}
+	return head
+}
+
+// HeadBehind is Head(key[skip:]). skip is at most the key's length.
+func HeadBehind(key []byte, skip int) uint64 {
+	n := len(key)
+	if n < 8 || n-skip >= 8 {
+		return Head(key[skip:])
+	}
+	return binary.BigEndian.Uint64(key[n-8:]) << (8 * (8 - n + skip))
 }
 
 // CommonPrefix returns how many bytes a and b have in common from the front.

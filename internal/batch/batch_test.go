@@ -149,9 +149,9 @@ func TestLimits(t *testing.T) {
 		require.Equal(t, c.want, c.err)
 	}
 	for _, f := range []func() ([]byte, error){
-		func() ([]byte, error) { return AppendPut([]byte("dst"), nil, nil) },
-		func() ([]byte, error) { return AppendPut([]byte("dst"), longKey, nil) },
-		func() ([]byte, error) { return AppendPut([]byte("dst"), []byte("k"), longValue) },
+		func() ([]byte, error) { return AppendPut([]byte("dst"), nil, nil, nil) },
+		func() ([]byte, error) { return AppendPut([]byte("dst"), nil, longKey, nil) },
+		func() ([]byte, error) { return AppendPut([]byte("dst"), nil, []byte("k"), longValue) },
 		func() ([]byte, error) { return AppendDelete([]byte("dst"), nil) },
 		func() ([]byte, error) { return AppendDelete([]byte("dst"), longKey) },
 		func() ([]byte, error) { return AppendDeleteRange([]byte("dst"), nil, []byte("a")) },
@@ -194,7 +194,7 @@ func TestSingle(t *testing.T) {
 	for _, value := range [][]byte{nil, []byte("v"), make([]byte, 70_000)} {
 		var b Batch
 		require.NoError(t, b.Put([]byte("key"), value))
-		rec, err := AppendPut(nil, []byte("key"), value)
+		rec, err := AppendPut(nil, nil, []byte("key"), value)
 		require.NoError(t, err)
 		require.Equal(t, b.Bytes(), rec)
 	}
@@ -222,7 +222,7 @@ func TestAllocations(t *testing.T) {
 	fill()
 	rec := bytes.Clone(b.Bytes())
 	for name, f := range map[string]func(){
-		"AppendPut":         func() { dst, _ = AppendPut(dst[:0], key, value) },
+		"AppendPut":         func() { dst, _ = AppendPut(dst[:0], nil, key, value) },
 		"AppendDelete":      func() { dst, _ = AppendDelete(dst[:0], key) },
 		"AppendDeleteRange": func() { dst, _ = AppendDeleteRange(dst[:0], key, value) },
 		"reused":            fill,
@@ -247,7 +247,7 @@ func TestPool(t *testing.T) {
 }
 
 func TestDecodeRefuses(t *testing.T) {
-	good, err := AppendPut(nil, []byte("key"), []byte("value"))
+	good, err := AppendPut(nil, nil, []byte("key"), []byte("value"))
 	require.NoError(t, err)
 	for n := range good {
 		_, err := Decode(good[:n])
@@ -380,7 +380,7 @@ func BenchmarkAppendPut(b *testing.B) {
 	key, value := []byte("0123456789abcdef"), make([]byte, 100)
 	dst := make([]byte, 0, 256)
 	for b.Loop() {
-		dst, _ = AppendPut(dst[:0], key, value)
+		dst, _ = AppendPut(dst[:0], nil, key, value)
 	}
 }
 
@@ -450,7 +450,7 @@ func TestOne(t *testing.T) {
 	for _, keySize := range []int{1, 16, 127, 128} {
 		for _, valueSize := range []int{-1, 0, 1, 127, 128, 300, 16383, 16384} {
 			key, value := bytes.Repeat([]byte{'k'}, keySize), bytes.Repeat([]byte{'v'}, max(valueSize, 0))
-			rec, err := AppendPut(nil, key, value)
+			rec, err := AppendPut(nil, nil, key, value)
 			if valueSize < 0 {
 				rec, err = AppendDelete(nil, key)
 			}

@@ -9,17 +9,22 @@ import (
 	"github.com/forebaydb/forebay/internal/base"
 )
 
-// AppendPut appends to dst the encoding of a batch that only sets key to
-// value, and returns the longer slice. It allocates only if dst lacks the
-// room. On ErrEmptyKey or a *LimitError it returns dst as it was.
-func AppendPut(dst, key, value []byte) ([]byte, error) {
-	if len(value) > base.MaxValueSize {
+// AppendPut appends to dst the encoding of a batch that only sets a key, which is
+// prefix and key together, to value, and returns the longer slice. It allocates only if
+// dst lacks the room. On ErrEmptyKey or a *LimitError it returns dst as it was.
+func AppendPut(dst, prefix, key, value []byte) ([]byte, error) {
+	n := len(prefix) + len(key)
+	switch {
+	case len(value) > base.MaxValueSize:
 		return dst, &LimitError{"value", len(value), base.MaxValueSize}
+	case n == 0:
+		return dst, ErrEmptyKey
+	case n > base.MaxKeySize:
+		return dst, &LimitError{"key", n, base.MaxKeySize}
 	}
-	if err := checkKey(key); err != nil {
-		return dst, err
-	}
-	return appendOp(append(dst, version, 0, 1), base.KindPut, key, value), nil
+	dst = append(dst, version, 0, 1, byte(base.KindPut))
+	dst = append(append(binary.AppendUvarint(dst, uint64(n)), prefix...), key...)
+	return append(binary.AppendUvarint(dst, uint64(len(value))), value...), nil
 }
 
 // AppendDelete appends to dst the encoding of a batch that only deletes key,

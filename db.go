@@ -193,9 +193,7 @@ func (db *DB) recover() error {
 	}
 	store, err := open(db.cfg)
 	if err != nil {
-		if replay.load != nil {
-			replay.load.Drop()
-		}
+		replay.drop()
 		return err
 	}
 	db.man, db.log, db.rep = store.Manifest, store.Log, store.Report

@@ -29,11 +29,15 @@ type replayer struct {
 	// load collects the records of the memtable that is to come, nil if there are
 	// none. The active one is empty meanwhile.
 	load *memtable.Loader
+	// long: another goroutine collects them, which is aside while it does.
+	long  bool
+	aside *loading
 }
 
 // size says, before the first record, at least how large the log is.
 func (p *replayer) size(bytes int64) {
 	p.full = !p.whole && bytes > p.db.opts.MemtableSize/2
+	p.long = bytes >= longLog && p.db.memtableLimit() >= longLog
 }
 
 // apply is recovery.Config.Apply.
@@ -46,11 +50,26 @@ func (p *replayer) apply(lsn base.LSN, rec []byte) error {
 	}
 	if p.load == nil {
 		p.load = memtable.NewLoader(int(p.db.opts.MemtableSize))
+		if p.long {
+			p.aside = newLoading(p.load)
+		}
 	}
-	if err := enter(p.load, lsn, rec); err != nil {
-		return err
+	var bytes int64
+	if p.aside != nil {
+		// What is no batch is found here, where it is known where it lies.
+		if _, _, _, ok := batch.One(rec); !ok {
+			if _, err := batch.Decode(rec); err != nil {
+				return err
+			}
+		}
+		bytes = p.aside.add(lsn, rec)
+	} else {
+		if err := enter(p.load, lsn, rec); err != nil {
+			return err
+		}
+		bytes = p.load.Bytes()
 	}
-	if p.load.Bytes() < p.db.memtableLimit() {
+	if bytes < p.db.memtableLimit() {
 		return nil
 	}
 	err := p.loaded()
@@ -67,6 +86,10 @@ func (p *replayer) loaded() error {
 		return nil
 	}
 	load := p.load
+	if err := p.collected(); err != nil {
+		p.drop()
+		return err
+	}
 	t, err := load.Table()
 	p.load = nil
 	if err != nil {
@@ -81,6 +104,24 @@ func (p *replayer) loaded() error {
 	defer p.db.mu.Unlock()
 	p.db.install(func(v *view) { v.active = t })
 	return nil
+}
+
+// collected returns when all records are collected.
+func (p *replayer) collected() (err error) {
+	if p.aside != nil {
+		err = p.aside.end()
+		p.aside = nil
+	}
+	return err
+}
+
+// drop ends what an open that failed has begun.
+func (p *replayer) drop() {
+	_ = p.collected() // nobody wants it
+	if p.load != nil {
+		p.load.Drop()
+		p.load = nil
+	}
 }
 
 // runSize is the memory of one of the two runs that a replay fills and settles.
@@ -210,6 +251,9 @@ type batchTable interface {
 
 // enter enters one batch into a table.
 func enter(into batchTable, lsn base.LSN, record []byte) error {
+	if kind, key, value, ok := batch.One(record); ok {
+		return into.Add(lsn, kind, key, value)
+	}
 	r, err := batch.Decode(record)
 	for err == nil && r.Next() {
 		switch r.Kind() {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/forebaydb/forebay/internal/base"
 	"github.com/forebaydb/forebay/internal/huge"
+	"github.com/forebaydb/forebay/internal/prefetch"
 	"github.com/forebaydb/forebay/internal/radix"
 )
 
@@ -39,6 +40,10 @@ const (
 	// loadFill is how many places of a node are filled: some inserts find one free
 	// before it must be split.
 	loadFill = 12
+	// loadAhead is how many leaves ahead the first loadEntry bytes of entries are asked
+	// for: their keys are in any order in memory.
+	loadAhead = 2
+	loadEntry = prefetch.Line + 1 // wherever it begins these are two lines
 	// loadTwo is how many nodes are worth a second goroutine.
 	loadTwo = 1 << 10
 )
@@ -187,6 +192,12 @@ func (x *index) build(a *arena, items []radix.Item, same int) {
 	from := func(i, of, n int) int { return int(uint64(i) * uint64(n) / uint64(of)) }
 	two(len(level), func(i int) {
 		it := items[from(i, len(level), n):from(i+1, len(level), n)]
+		if next := i + loadAhead; next < len(level) {
+			for _, e := range items[from(next, len(level), n):from(next+1, len(level), n)] {
+				b := a.at(uint32(e.At))
+				prefetch.Bytes(b[:min(len(b), loadEntry)])
+			}
+		}
 		b := &level[i]
 		b.from = it[0]
 		l := x.leaves.at(b.ref)

@@ -78,6 +78,7 @@ func (t *trial) recovery() error {
 		return err
 	}
 	before := readMemory()
+	profiled := t.startProfile()
 	began := time.Now()
 	s, err := t.engine.Open(t.Dir, t.recoveryConfig(t.level))
 	if err != nil {
@@ -88,6 +89,7 @@ func (t *trial) recovery() error {
 	n := t.recoveryRecords()
 	err = t.verifySome(plain, 1, func(int) uint64 { return uint64(n - 1) })
 	took := time.Since(began)
+	profiled()
 	if err == nil {
 		err = t.verifyLoad(load{n, KeySize, plain.valueSize})
 	}

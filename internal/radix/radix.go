@@ -67,8 +67,16 @@ func SortTwo(items, spare []Item) (sorted, rest []Item) {
 		return Sort(items, spare)
 	}
 	spare = slices.Grow(spare[:0], len(items))[:len(items)]
-	var c counts
-	c.of(items)
+	var c, other counts
+	var counted sync.WaitGroup
+	counted.Go(func() { other.of(items[:len(items)/2]) })
+	c.of(items[len(items)/2:])
+	counted.Wait()
+	for b := range c {
+		for v := range c[b] {
+			c[b][v] += other[b][v]
+		}
+	}
 	// The highest byte that is not the same in all heads is cut near its middle.
 	top := 7
 	for top > 0 && c[top][byte(items[0].Head>>(8*top))] == len(items) {

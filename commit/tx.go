@@ -112,6 +112,9 @@ func (p *Pipeline) await(ctx context.Context, mark *atomic.Uint64, w *waiters, l
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
+			if mark.Load() >= lsn { // he was not seen: see wake
+				return nil
+			}
 			return p.barrier(ctx, mark, lsn)
 		}
 	}
@@ -169,7 +172,7 @@ func (w *waiters) leave(ch chan struct{}) {
 
 // wake wakes those that wait for an LSN up to last. The mark has been stored by
 // publish: somebody who joins in this very moment may see the old mark and not be seen
-// here. His patience ends soon, and then he asks the log.
+// here. His patience ends soon, and then he looks again before he asks the log.
 func (w *waiters) wake(last base.LSN) {
 	if w.n.Load() == 0 {
 		return

@@ -438,3 +438,27 @@ func TestForgottenRangeDeletes(t *testing.T) {
 	_, err = s.p.CommitTx(putRecord("b", "1"), wal.Durable, readsOf(now-1, "0000a"), nil)
 	require.NoError(t, err)
 }
+
+// hungLog is a log whose leader waits for a disk that hangs.
+type hungLog struct{ fakeLog }
+
+func (l *hungLog) Submit(*wal.Request) error { return nil }
+func (l *hungLog) Wait(ctx context.Context, _ *wal.Request) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestNotSeenBehindAHungDisk: who waits for a mark that moved, and was not seen by who
+// moved it, is not held up by a log that hangs.
+func TestNotSeenBehindAHungDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := New(new(fakeTable))
+		p.Start(new(hungLog), 0)
+		time.AfterFunc(time.Millisecond, func() { p.visible.Store(1) })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		start := time.Now()
+		require.NoError(t, p.WaitVisible(ctx, 1))
+		require.LessOrEqual(t, time.Since(start), 2*patience)
+	})
+}

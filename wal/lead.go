@@ -431,7 +431,9 @@ func (l *Log) append(reqs []*Request) error {
 		}
 	}
 	publish.Count(&l.stats.records, int64(last+1-reqs[0].First))
-	publish.Uint64(&l.assigned, last)
+	// Not by publish: who begins to watch what is put (the store's gap) says so, and then
+	// asks for this; what is applied looks, behind this, whether it is watched.
+	l.assigned.Store(last)
 	publish.Count(&l.stats.groups, 1)
 	if err := l.settle(reqs, level, last); err != nil {
 		l.poisonWith(err)

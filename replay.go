@@ -85,20 +85,19 @@ func (p *replayer) loaded() error {
 	if p.load == nil {
 		return nil
 	}
+	lsn, err := p.collected()
 	load := p.load
-	if err := p.collected(); err != nil {
-		p.drop()
-		return err
-	}
-	t, err := load.Table()
 	p.load = nil
+	var t *memtable.Table
+	if err == nil {
+		t, err = load.Table()
+		if dup := new(memtable.DuplicateError); errors.As(err, &dup) {
+			lsn = dup.LSN
+		}
+	}
 	if err != nil {
 		load.Drop()
-		e := &CorruptionError{File: p.db.cfg.LogDir, Offset: -1, Reason: "a log record verifies and is no batch", Err: err}
-		if dup := new(memtable.DuplicateError); errors.As(err, &dup) {
-			e.Reason = fmt.Sprintf("log record %d verifies and is no batch", dup.LSN)
-		}
-		return e
+		return &CorruptionError{File: p.db.cfg.LogDir, Offset: -1, Reason: fmt.Sprintf("log record %d verifies and is no batch", lsn), Err: err}
 	}
 	p.db.mu.Lock()
 	defer p.db.mu.Unlock()
@@ -106,18 +105,18 @@ func (p *replayer) loaded() error {
 	return nil
 }
 
-// collected returns when all records are collected.
-func (p *replayer) collected() (err error) {
+// collected returns when all records are collected, or with the one that cannot be.
+func (p *replayer) collected() (lsn base.LSN, err error) {
 	if p.aside != nil {
-		err = p.aside.end()
+		lsn, err = p.aside.end()
 		p.aside = nil
 	}
-	return err
+	return lsn, err
 }
 
 // drop ends what an open that failed has begun.
 func (p *replayer) drop() {
-	_ = p.collected() // nobody wants it
+	_, _ = p.collected() // nobody wants it
 	if p.load != nil {
 		p.load.Drop()
 		p.load = nil

@@ -95,16 +95,19 @@ const grewStep = 256 << 10
 // applies calls it.
 func (db *DB) grew() {
 	n := db.view.Load().active.Bytes()
-	if d := n - db.told; d < 0 {
-		db.told = n
-	} else if d >= min(grewStep, db.opts.MemtableSize/16) {
-		db.told = n
+	d := n - db.told
+	if d >= 0 && d < min(grewStep, db.opts.MemtableSize/16) {
+		return
+	}
+	db.told = n
+	if d > 0 {
 		db.pacer.Grew(d)
-		if n > db.reserved.Load() && n < db.opts.MemtableSize {
-			db.mu.Lock()
-			db.share(db.view.Load())
-			db.mu.Unlock()
-		}
+	}
+	// Also behind a freeze: the first group of a memtable may be as large as it gets.
+	if n > db.reserved.Load() && n < db.opts.MemtableSize {
+		db.mu.Lock()
+		db.share(db.view.Load())
+		db.mu.Unlock()
 	}
 }
 

@@ -306,7 +306,9 @@ func (m *part) sources() (out []merge.Source, dels *rangedel.Set, err error) {
 		run := m.inputs[i:j]
 		src := merge.Source{Iter: merge.Concat(len(run),
 			func(k int) (lo, hi []byte) { return run[k].Lo, run[k].Hi },
-			func(k int) base.Iterator { return m.readers[run[k].Number].NewLastIter(quiet) })}
+			func(k int) base.Iterator {
+				return m.readers[run[k].Number].NewLastIter(quiet, m.cfg.Writer.Compression)
+			})}
 		own := make([]*rangedel.Set, 0, len(run))
 		for k := range run {
 			r := m.readers[run[k].Number]

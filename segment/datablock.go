@@ -73,6 +73,34 @@ func (d *dataBuilder) finish() []byte {
 	return d.buf
 }
 
+// openLone takes apart a lone block that was verified and unbound. valueLen is that of its
+// version, which has that key.
+func openLone(block, key []byte) (payload []byte, t trailer, valueLen int, ok bool) {
+	n := len(block) - trailerSize - loneSize
+	if n <= 0 || block[n+loneSize] != byte(kindData) || block[n+loneSize+2] != flagLone {
+		return nil, t, 0, false
+	}
+	t = trailer{comp: Compression(block[n+loneSize+1]), rawLen: int(binary.LittleEndian.Uint32(block[n+loneSize+4:])), lone: true,
+		hash: binary.LittleEndian.Uint64(block[len(block)-8:]), hashed: true}
+	valueLen, ok = loneValue(t.rawLen, len(key))
+	ok = ok && (t.comp == S2 || t.comp == Zstd || t.comp == NoCompression && t.rawLen == n)
+	return block[:n:n], t, valueLen, ok
+}
+
+// loneValue returns how long the value is in a payload of rawLen bytes with one put
+// whose key has keyLen bytes: all else in it has a length that these tell.
+func loneValue(rawLen, keyLen int) (int, bool) {
+	var b [binary.MaxVarintLen64]byte
+	// base LSN, shared, unshared, LSN, key, one restart point, and their count
+	rest := rawLen - 8 - 1 - binary.PutUvarint(b[:], uint64(keyLen)) - 1 - keyLen - 4 - 4
+	for tag := 1; tag <= 5 && tag <= rest; tag++ {
+		if n := rest - tag; n <= base.MaxValueSize && binary.PutUvarint(b[:], uint64(n)<<kindBits|uint64(base.KindPut)) == tag {
+			return n, true
+		}
+	}
+	return 0, false
+}
+
 // zigzag maps a difference modulo 2^64 to a number that is small when the
 // difference is, in either direction.
 func zigzag(d uint64) uint64   { return d<<1 ^ uint64(int64(d)>>63) }
@@ -249,6 +277,13 @@ func (b *blockIter) initBy(d *directory) {
 	b.valid, b.bad, b.back, b.dir = false, false, b.back[:0], d
 	b.foreseen, b.ahead = false, nil
 	b.data, b.restarts = d.b[d.area:], nil
+}
+
+// initLone is init for a block of one put that stays packed.
+func (b *blockIter) initLone(key []byte, lsn base.LSN, block []byte) {
+	b.valid, b.bad, b.back, b.dir = false, false, b.back[:0], nil
+	b.data, b.restarts, b.n, b.off, b.next = nil, nil, 0, 0, 0
+	b.key, b.lsn, b.kind, b.value = key, lsn, base.KindPacked, block
 }
 
 func (b *blockIter) numRestarts() int { return len(b.restarts) / 4 }

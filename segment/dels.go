@@ -113,7 +113,7 @@ func (w *Writer) writeDels(f *footer) error {
 		return nil
 	}
 	b := w.dels.finish()
-	if err := w.block(b, kindDels, NoCompression, len(b)); err != nil {
+	if err := w.block(b, kindDels, trailer{comp: NoCompression, rawLen: len(b)}); err != nil {
 		return err
 	}
 	f.required |= featureDels

@@ -52,7 +52,8 @@
 //	n       1     kind: 1 data, 2 filter, 3 index, 4 properties, 6 range deletes
 //	              (5 is the footer)
 //	n+1     1     compression: 1 none, 2 S2 block, 3 zstd frame (data blocks only)
-//	n+2     2     zero
+//	n+2     1     1: a lone block, see there; else 0
+//	n+3     1     zero
 //	n+4     4     length of the payload when decompressed
 //	n+8     8     checksum
 //
@@ -91,6 +92,11 @@
 // A block is closed before an entry that might take it past the block size of
 // the writer; an entry that is larger alone has a block of its own. A payload is
 // at most 34 MiB, decompressed.
+//
+// A block with one entry, a put, is a lone block, unless it is the segment's first: its
+// separator in the index is the whole key, and the LSN, 8 bytes, stands between the payload
+// and the trailer. So a merge knows the version without unpacking it, and takes the
+// block over as it is: the hash does not depend on where it stands.
 //
 // # Filter
 //

@@ -72,10 +72,16 @@ const (
 
 	footerSize  = 128
 	trailerSize = 16
+	// flagLone: the data block has one version, a put; its key is the block's separator,
+	// and its LSN stands before the trailer, in loneSize bytes.
+	flagLone = 1
+	loneSize = 8
 
 	// maxPayload bounds a data payload, packed or not: one entry of the
 	// largest key and value with its lengths, or a block of maxBlockSize.
 	maxPayload = base.MaxValueSize + 2<<20
+	// maxBlock bounds a data block, trailer included.
+	maxBlock = maxPayload + loneSize + trailerSize
 	// maxIndex bounds the index, whose places are kept in 32 bits.
 	maxIndex = 1 << 30
 	// maxDels bounds the range deletes of a segment, in bytes.
@@ -140,11 +146,27 @@ func bind(id *ID, offset uint64, kind blockKind) uint64 {
 
 // appendTrailer appends the trailer to the payload, which is all of b, and
 // returns the checksum too. The block will stand at offset.
-func appendTrailer(b []byte, id *ID, offset uint64, kind blockKind, comp Compression, rawLen int) ([]byte, uint64) {
-	b = append(b, byte(kind), byte(comp), 0, 0)
-	b = binary.LittleEndian.AppendUint32(b, uint32(rawLen))
-	sum := xxhash.Sum64(b) ^ bind(id, offset, kind)
+func appendTrailer(b []byte, id *ID, offset uint64, kind blockKind, t trailer) ([]byte, uint64) {
+	var flags byte
+	if t.lone {
+		flags = flagLone
+		b = binary.LittleEndian.AppendUint64(b, t.lsn)
+	}
+	b = append(b, byte(kind), byte(t.comp), flags, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(t.rawLen))
+	hash := t.hash
+	if !t.hashed {
+		hash = xxhash.Sum64(b)
+	}
+	sum := hash ^ bind(id, offset, kind)
 	return binary.LittleEndian.AppendUint64(b, sum), sum
+}
+
+// unbind puts the hash of a block that was verified, which does not depend on where it
+// stands, in the place of its checksum; a second time it makes that of it again.
+func unbind(b []byte, id *ID, offset uint64, kind blockKind) {
+	sum := b[len(b)-8:]
+	binary.LittleEndian.PutUint64(sum, binary.LittleEndian.Uint64(sum)^bind(id, offset, kind))
 }
 
 // trailer is what a block says of itself, once verified.
@@ -152,6 +174,10 @@ type trailer struct {
 	comp   Compression
 	rawLen int
 	sum    uint64
+	lone   bool
+	lsn    base.LSN // if lone
+	hash   uint64   // of the block up to the checksum, if hashed
+	hashed bool
 }
 
 // checkBlock verifies a whole block and returns its payload. The reason is
@@ -167,11 +193,18 @@ func checkBlock(b []byte, id *ID, offset uint64, kind blockKind) (payload []byte
 	}
 	t.comp = Compression(b[n+1])
 	rawLen := binary.LittleEndian.Uint32(b[n+4:])
+	flags := b[n+2]
 	switch {
 	case blockKind(b[n]) != kind:
 		return nil, t, "block is of another kind"
-	case b[n+2] != 0 || b[n+3] != 0:
+	case flags&^flagLone != 0 || flags != 0 && (kind != kindData || n < loneSize) || b[n+3] != 0:
 		return nil, t, "block trailer has bytes that must be zero"
+	}
+	if t.lone = flags != 0; t.lone {
+		n -= loneSize
+		t.lsn = binary.LittleEndian.Uint64(b[n:])
+	}
+	switch {
 	case t.comp != NoCompression && kind != kindData:
 		return nil, t, "block has a compression that its kind does not have"
 	case t.comp == NoCompression && int64(rawLen) != int64(n):

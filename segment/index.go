@@ -142,7 +142,7 @@ func decodeIndex(payload []byte, dataLen uint64) (x *index, reason string) {
 		if p < 0 || keyLen > uint64(len(payload)-p) || keyLen > base.MaxKeySize {
 			return nil, "index entry does not fit"
 		}
-		if length < minData || length > maxPayload+trailerSize || length > dataLen-x.end {
+		if length < minData || length > maxBlock || length > dataLen-x.end {
 			return nil, "index names a block that does not fit"
 		}
 		e.off, e.lsn = x.end, base.MaxLSN-below

@@ -12,6 +12,8 @@ type iter struct {
 	block int // which one b is in, -1 none
 	b     blockIter
 	scans bool // blocks are read ahead and past the cache
+	packs bool // lone blocks stay packed
+	lone  bool // that in which b is does
 	ahead ahead
 	s     *scratch
 	err   error
@@ -28,12 +30,12 @@ var (
 
 // First implements base.Iterator.
 func (it *iter) First() bool {
-	return it.start() && it.enter(0, false) && it.check(it.b.first())
+	return it.start() && it.enter(0, false) && it.check(it.first())
 }
 
 // Last implements base.Iterator.
 func (it *iter) Last() bool {
-	return it.start() && it.enter(len(it.x.blocks)-1, true) && it.check(it.b.last())
+	return it.start() && it.enter(len(it.x.blocks)-1, true) && it.check(it.last())
 }
 
 // SeekGE implements base.Iterator.
@@ -41,7 +43,7 @@ func (it *iter) SeekGE(key []byte, lsn base.LSN) bool {
 	if !it.start() || !it.enter(it.x.find(key, lsn), false) {
 		return false
 	}
-	return it.check(it.b.seekGE(key, lsn)) || it.nextBlock()
+	return it.check(it.seekGE(key, lsn)) || it.nextBlock()
 }
 
 // SeekLT implements base.Iterator.
@@ -49,7 +51,7 @@ func (it *iter) SeekLT(key []byte, lsn base.LSN) bool {
 	if !it.start() || !it.enter(it.x.find(key, lsn), true) {
 		return false
 	}
-	return it.check(it.b.seekLT(key, lsn)) || it.prevBlock()
+	return it.check(it.seekLT(key, lsn)) || it.prevBlock()
 }
 
 // Next implements base.Iterator.
@@ -125,7 +127,11 @@ func (it *iter) enter(i int, back bool) bool {
 	if i == it.block {
 		return true
 	}
-	it.block, it.b.valid = -1, false
+	if it.lone && it.block >= 0 { // it may be entered again
+		off, _ := it.x.block(it.block)
+		unbind(it.b.value, &it.r.foot.id, off, kindData)
+	}
+	it.block, it.b.valid, it.lone = -1, false, false
 	off, _ := it.x.block(i)
 	var payload []byte
 	var c *cachedBlock
@@ -135,6 +141,10 @@ func (it *iter) enter(i int, back bool) bool {
 	it.b.hold(c)
 	if c != nil {
 		payload = c.Data
+	}
+	if it.lone {
+		it.block = i
+		return true
 	}
 	if c != nil && c.Side.n > 0 {
 		it.b.initBy(&c.Side)
@@ -171,6 +181,39 @@ func beside(i int, back bool) int {
 	return i + 1
 }
 
+// first, last, seekGE and seekLT are those of b, of which a packed version has none.
+
+func (it *iter) first() bool {
+	if it.lone {
+		it.b.valid = true
+		return true
+	}
+	return it.b.first()
+}
+
+func (it *iter) last() bool {
+	if it.lone {
+		return it.first()
+	}
+	return it.b.last()
+}
+
+func (it *iter) seekGE(key []byte, lsn base.LSN) bool {
+	if it.lone {
+		it.b.valid = base.Compare(it.b.key, it.b.lsn, key, lsn) >= 0
+		return it.b.valid
+	}
+	return it.b.seekGE(key, lsn)
+}
+
+func (it *iter) seekLT(key []byte, lsn base.LSN) bool {
+	if it.lone {
+		it.b.valid = base.Compare(it.b.key, it.b.lsn, key, lsn) < 0
+		return it.b.valid
+	}
+	return it.b.seekLT(key, lsn)
+}
+
 // check passes on what the block's iterator said, and notes damage.
 func (it *iter) check(ok bool) bool {
 	if !ok && it.b.bad {
@@ -186,7 +229,7 @@ func (it *iter) nextBlock() bool {
 	if it.err != nil || it.block+1 == len(it.x.blocks) {
 		return false
 	}
-	return it.enter(it.block+1, false) && it.check(it.b.first())
+	return it.enter(it.block+1, false) && it.check(it.first())
 }
 
 // prevBlock moves to the last version of the block before the present one.
@@ -194,5 +237,5 @@ func (it *iter) prevBlock() bool {
 	if it.err != nil || it.block == 0 {
 		return false
 	}
-	return it.enter(it.block-1, true) && it.check(it.b.last())
+	return it.enter(it.block-1, true) && it.check(it.last())
 }

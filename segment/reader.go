@@ -420,11 +420,17 @@ func (r *Reader) unpack(disk []byte, off uint64, kind blockKind, s *scratch, kee
 	if reason != "" {
 		return nil, t, r.corrupt(off, reason, nil)
 	}
+	payload, err := r.unpacked(payload, t, off, s, keep, own)
+	return payload, t, err
+}
+
+// unpacked is unpack of a payload that was verified.
+func (r *Reader) unpacked(payload []byte, t trailer, off uint64, s *scratch, keep, own bool) ([]byte, error) {
 	if t.comp == NoCompression {
 		if keep && !own {
 			payload = append(make([]byte, 0, len(payload)), payload...)
 		}
-		return payload, t, nil
+		return payload, nil
 	}
 	var dst []byte
 	if !keep {
@@ -432,12 +438,12 @@ func (r *Reader) unpack(disk []byte, off uint64, kind blockKind, s *scratch, kee
 	}
 	raw, err := decompress(t.comp, dst, payload, t.rawLen)
 	if err != nil {
-		return nil, t, r.corrupt(off, "block does not decompress", err)
+		return nil, r.corrupt(off, "block does not decompress", err)
 	}
 	if !keep && cap(raw) > cap(s.raw) {
 		s.raw = raw
 	}
-	return raw, t, nil
+	return raw, nil
 }
 
 // readAt fills b. The file had the right size when it was opened: an end before

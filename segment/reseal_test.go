@@ -27,9 +27,11 @@ func resealBlock(b []byte, off, n uint64, kind blockKind) {
 	if t[1] == 0 || t[1] > byte(Zstd) || kind != kindData {
 		t[1] = byte(NoCompression)
 	}
-	t[2], t[3] = 0, 0
+	if t[3] = 0; t[2] != flagLone || kind != kindData || n < trailerSize+loneSize {
+		t[2] = 0
+	}
 	if Compression(t[1]) == NoCompression {
-		binary.LittleEndian.PutUint32(t[4:], uint32(n-trailerSize))
+		binary.LittleEndian.PutUint32(t[4:], uint32(n-trailerSize-between(t)))
 	}
 	sum := xxhash.Sum64(k[:n-8]) ^ bind(&testID, off, kind)
 	binary.LittleEndian.PutUint64(t[8:], sum)

@@ -24,11 +24,18 @@ type ahead struct {
 // letGoSize is how much a scan reads before it lets it go.
 const letGoSize = 4 << 20
 
-// NewLastIter is NewScanIter for who reads what will then be removed. Of what it has
-// read the system keeps no copy in memory, as long as quiet says so: its memory is
-// there for what is written in its place.
-func (r *Reader) NewLastIter(quiet func() bool) base.Iterator {
-	return &iter{r: r, block: -1, scans: true, ahead: ahead{quiet: quiet}}
+// NewLastIter is NewScanIter for who reads what will then be removed, to write it with
+// the given compression. Of what it has read the system keeps no copy in memory, as long
+// as quiet says so: its memory is there for what is written in its place.
+//
+// A put that has a block for itself is not unpacked if the segment was written with that
+// compression, too: it is shown as base.KindPacked, and its value is good for
+// Writer.Add alone.
+func (r *Reader) NewLastIter(quiet func() bool, comp Compression) base.Iterator {
+	if comp == DefaultCompression {
+		comp = S2
+	}
+	return &iter{r: r, block: -1, scans: true, packs: r.foot.compression == comp, ahead: ahead{quiet: quiet}}
 }
 
 // letGo lets go what was read before off.
@@ -91,7 +98,8 @@ func (a *ahead) read(r *Reader, x *index, i int, back bool, s *scratch) error {
 	return err
 }
 
-// scan returns the verified payload of data block i, past the cache.
+// scan returns the verified payload of data block i, past the cache; or it leaves a lone
+// block packed, in b.
 func (it *iter) scan(i int, back bool) ([]byte, error) {
 	if it.s == nil {
 		it.s = getScratch()
@@ -101,6 +109,14 @@ func (it *iter) scan(i int, back bool) ([]byte, error) {
 		return nil, err
 	}
 	off, _ := it.x.block(i)
-	payload, _, err := it.r.unpack(b, off, kindData, it.s, false, false)
-	return payload, err
+	payload, t, reason := checkBlock(b, &it.r.foot.id, off, kindData)
+	if reason != "" {
+		return nil, it.r.corrupt(off, reason, nil)
+	}
+	if it.lone = it.packs && t.lone && i > 0; it.lone {
+		unbind(b, &it.r.foot.id, off, kindData)
+		it.b.initLone(it.x.key(i), t.lsn, b)
+		return nil, nil
+	}
+	return it.r.unpacked(payload, t, off, it.s, false, false)
 }

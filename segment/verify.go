@@ -110,9 +110,12 @@ func (v *verifier) data(i int, s *scratch) error {
 		if reason := v.version(i, &b); reason != "" {
 			return v.r.corrupt(off, fmt.Sprintf("version %d of the data block %s", entries, reason), nil)
 		}
+		if t.lone && (b.kind != base.KindPut || i == 0 || b.lsn != t.lsn || !bytes.Equal(b.key, v.x.key(i))) {
+			return v.r.corrupt(off, "data block says that it has one version, and that is another", nil)
+		}
 		entries++
 	}
-	if b.bad || (entries+restartEvery-1)/restartEvery != b.numRestarts() {
+	if b.bad || t.lone && entries != 1 || (entries+restartEvery-1)/restartEvery != b.numRestarts() {
 		return v.r.corruptBlock(off)
 	}
 	return nil

@@ -167,7 +167,7 @@ type walker struct {
 
 // knownMax is the longest block for which the end of the last one is tried as
 // its beginning. Longer ones are not compressed, and say how long they are.
-const knownMax = maxPayload + trailerSize
+const knownMax = maxBlock
 
 func (w *walker) next() (found, bool) {
 	d, fed := xxhash.New(), w.pos // the hash of the bytes from pos to fed
@@ -205,13 +205,20 @@ func (w *walker) next() (found, bool) {
 
 // trailerLike says whether a block's trailer may stand in t.
 func trailerLike(t []byte) bool {
-	return t[2]|t[3] == 0 && t[0] != 0 && t[0] <= byte(kindDels) && t[0] != byte(kindFooter) && t[1] != 0 && t[1] <= byte(Zstd) &&
+	return t[2]&^flagLone|t[3] == 0 && (t[2] == 0 || t[0] == byte(kindData)) && t[0] != 0 && t[0] <= byte(kindDels) && t[0] != byte(kindFooter) && t[1] != 0 && t[1] <= byte(Zstd) &&
 		(t[0] == byte(kindData) || t[1] == byte(NoCompression))
 }
 
-// mayHave says whether a payload of n bytes may stand before the trailer t.
+// between is how many bytes stand between the payload and the trailer t.
+func between(t []byte) uint64 { return uint64(t[2]) * loneSize }
+
+// mayHave says whether n bytes of a block may stand before its trailer t.
 func mayHave(t []byte, n uint64) bool {
 	raw := uint64(binary.LittleEndian.Uint32(t[4:]))
+	if n < between(t) {
+		return false
+	}
+	n -= between(t)
 	return raw == n || t[1] != byte(NoCompression) && raw > n && raw <= maxPayload
 }
 
@@ -223,7 +230,7 @@ func (w *walker) matches(sum, off uint64, t []byte) bool {
 // begin returns where behind pos the block begins of which t, at p, may be the
 // trailer.
 func (w *walker) begin(p uint64, t []byte) (uint64, bool) {
-	raw := uint64(binary.LittleEndian.Uint32(t[4:]))
+	raw := uint64(binary.LittleEndian.Uint32(t[4:])) + between(t)
 	var mark []byte
 	from := w.pos
 	switch Compression(t[1]) {
@@ -233,12 +240,12 @@ func (w *walker) begin(p uint64, t []byte) (uint64, bool) {
 		}
 		from = p - raw
 	case S2:
-		mark = binary.AppendUvarint(nil, raw)
+		mark = binary.AppendUvarint(nil, raw-between(t))
 	case Zstd:
 		mark = []byte{0x28, 0xb5, 0x2f, 0xfd}
 	}
 	if mark != nil {
-		if raw > maxPayload {
+		if raw > maxPayload+between(t) {
 			return 0, false
 		}
 		from = max(w.pos, p-min(p, raw)) // What was packed is longer than that.

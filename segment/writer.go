@@ -96,10 +96,11 @@ type Writer struct {
 	hashes  hashes // of the distinct keys
 	content *xxhash.Digest
 
-	lastKey []byte
-	lastLSN base.LSN
-	props   Properties
-	err     error // why nothing more is accepted
+	lastKey  []byte
+	lastLSN  base.LSN
+	lastKind base.Kind
+	props    Properties
+	err      error // why nothing more is accepted
 }
 
 // NewWriter returns a writer of segment id into f, which must be empty and open
@@ -120,6 +121,8 @@ func NewWriter(f vfs.File, id ID, opts WriterOptions) (*Writer, error) {
 // most base.MaxValueSize, a delete none, and the LSN is below base.MaxLSN (else
 // ErrLimit). Both errors leave the writer as it was. Any other error is from the
 // file and ends the writer. key and value are copied.
+//
+// What an iterator of NewLastIter shows as base.KindPacked is added as such.
 func (w *Writer) Add(key []byte, lsn base.LSN, kind base.Kind, value []byte) error {
 	if w.err != nil {
 		return w.err
@@ -127,6 +130,7 @@ func (w *Writer) Add(key []byte, lsn base.LSN, kind base.Kind, value []byte) err
 	switch {
 	case len(key) == 0 || len(key) > base.MaxKeySize:
 		return fmt.Errorf("%w: key of %d bytes", ErrLimit, len(key))
+	case kind == base.KindPacked && lsn != base.MaxLSN:
 	case len(value) > base.MaxValueSize:
 		return fmt.Errorf("%w: value of %d bytes", ErrLimit, len(value))
 	case kind != base.KindPut && kind != base.KindDelete:
@@ -144,6 +148,9 @@ func (w *Writer) Add(key []byte, lsn base.LSN, kind base.Kind, value []byte) err
 		}
 		newKey = c < 0
 	}
+	if kind == base.KindPacked {
+		return w.addPacked(key, lsn, value, newKey)
+	}
 	if w.data.n > 0 && w.data.size()+len(key)+len(value)+entryRoom/3 > w.opts.BlockSize {
 		if err := w.endBlock(); err != nil {
 			return err
@@ -153,15 +160,31 @@ func (w *Writer) Add(key []byte, lsn base.LSN, kind base.Kind, value []byte) err
 		w.beginBlock(key, lsn)
 	}
 	w.data.add(key, lsn, kind, value)
-	w.count(key, lsn, kind, value, newKey)
+	w.count(key, lsn, kind, len(value), newKey)
 	return nil
+}
+
+// addPacked appends a put as the block that it had alone.
+func (w *Writer) addPacked(key []byte, lsn base.LSN, block []byte, newKey bool) error {
+	payload, t, valueLen, ok := openLone(block, key)
+	if !ok {
+		return fmt.Errorf("%w: %q at LSN %d comes in a block that is not its own", ErrLimit, brief(key), lsn)
+	}
+	if w.data.n > 0 {
+		if err := w.endBlock(); err != nil {
+			return err
+		}
+	}
+	w.beginBlock(key, lsn)
+	w.count(key, lsn, base.KindPut, valueLen, newKey)
+	return w.dataBlock(payload, t)
 }
 
 // brief cuts a key for an error's text.
 func brief(key []byte) []byte { return key[:min(len(key), 64)] }
 
 // count takes a version into the properties and the filter.
-func (w *Writer) count(key []byte, lsn base.LSN, kind base.Kind, value []byte, newKey bool) {
+func (w *Writer) count(key []byte, lsn base.LSN, kind base.Kind, valueLen int, newKey bool) {
 	p := &w.props
 	if p.Count == 0 {
 		p.points.lo = append([]byte(nil), key...)
@@ -179,9 +202,9 @@ func (w *Writer) count(key []byte, lsn base.LSN, kind base.Kind, value []byte, n
 	p.points.minLSN = min(p.points.minLSN, lsn)
 	p.points.maxLSN = max(p.points.maxLSN, lsn)
 	p.KeyBytes += uint64(len(key))
-	p.ValueBytes += uint64(len(value))
+	p.ValueBytes += uint64(valueLen)
 	w.lastKey = append(w.lastKey[:0], key...)
-	w.lastLSN = lsn
+	w.lastLSN, w.lastKind = lsn, kind
 }
 
 // EstimatedSize is about how long the file would be if Finish came now, in
@@ -202,36 +225,50 @@ func (w *Writer) beginBlock(key []byte, lsn base.LSN) {
 // endBlock writes the data block that was being built.
 func (w *Writer) endBlock() error {
 	raw := w.data.finish()
-	w.props.DataBytes += uint64(len(raw))
-	payload, comp := raw, NoCompression
+	payload, t := raw, trailer{comp: NoCompression, rawLen: len(raw), lone: w.data.n == 1 && w.lastKind == base.KindPut}
 	if cap(w.packed) > maxKeptBuffer {
 		w.packed = nil
 	}
 	if packed, ok := compress(w.opts.Compression, w.packed, raw); ok {
-		payload, comp, w.packed = packed, w.opts.Compression, packed
+		payload, t.comp, w.packed = packed, w.opts.Compression, packed
 	} else {
 		w.packed = packed
 	}
-	if err := w.block(payload, kindData, comp, len(raw)); err != nil {
+	err := w.dataBlock(payload, t)
+	w.data.reset()
+	return err
+}
+
+// dataBlock appends a data block, the last version of which was counted.
+func (w *Writer) dataBlock(payload []byte, t trailer) error {
+	n := len(payload) + trailerSize
+	if t.lone = t.lone && w.index.n > 0; t.lone { // the first separator is empty
+		t.lsn = w.lastLSN
+		w.sepKey = append(w.sepKey[:0], w.lastKey...)
+		n += loneSize
+	} else {
+		t.hashed = false
+	}
+	w.props.DataBytes += uint64(t.rawLen)
+	if err := w.block(payload, kindData, t); err != nil {
 		return err
 	}
-	w.index.add(len(payload)+trailerSize, w.sepKey, w.sepLSN)
+	w.index.add(n, w.sepKey, w.sepLSN)
 	if len(w.index.buf) > maxIndex {
 		return w.fail(fmt.Errorf("%w: segment has too many blocks", ErrLimit))
 	}
-	w.data.reset()
 	return nil
 }
 
 // block appends a block to the file. A large one is written from where it is.
-func (w *Writer) block(payload []byte, kind blockKind, comp Compression, rawLen int) error {
+func (w *Writer) block(payload []byte, kind blockKind, t trailer) error {
 	at := w.off + uint64(len(w.out))
 	var sum uint64
 	if len(payload) >= writeSize {
 		if err := w.write(len(w.out)); err != nil {
 			return err
 		}
-		payload, sum = appendTrailer(payload, &w.id, at, kind, comp, rawLen)
+		payload, sum = appendTrailer(payload, &w.id, at, kind, t)
 		if err := w.writeAt(payload); err != nil {
 			return err
 		}
@@ -239,7 +276,7 @@ func (w *Writer) block(payload []byte, kind blockKind, comp Compression, rawLen 
 		start := len(w.out)
 		w.out = append(w.out, payload...)
 		var b []byte
-		b, sum = appendTrailer(w.out[start:], &w.id, at, kind, comp, rawLen)
+		b, sum = appendTrailer(w.out[start:], &w.id, at, kind, t)
 		w.out = append(w.out[:start], b...)
 	}
 	var s [8]byte
@@ -300,7 +337,7 @@ func (w *Writer) Finish() (Meta, error) {
 		return Meta{}, err
 	}
 	p := w.props.encode()
-	if err := w.block(p, kindProps, NoCompression, len(p)); err != nil {
+	if err := w.block(p, kindProps, trailer{comp: NoCompression, rawLen: len(p)}); err != nil {
 		return Meta{}, err
 	}
 	w.props.merge()
@@ -329,8 +366,10 @@ func (w *Writer) writePoints(f *footer) error {
 		w.props.points = bounds{}
 		return nil
 	}
-	if err := w.endBlock(); err != nil {
-		return err
+	if w.data.n > 0 {
+		if err := w.endBlock(); err != nil {
+			return err
+		}
 	}
 	f.dataLen = w.end()
 	if err := w.writeFilter(f); err != nil {
@@ -338,7 +377,7 @@ func (w *Writer) writePoints(f *footer) error {
 	}
 	f.filterLen = w.end() - f.dataLen
 	x := w.index.finish()
-	if err := w.block(x, kindIndex, NoCompression, len(x)); err != nil {
+	if err := w.block(x, kindIndex, trailer{comp: NoCompression, rawLen: len(x)}); err != nil {
 		return err
 	}
 	f.indexLen = w.end() - f.indexOff()
@@ -354,7 +393,7 @@ func (w *Writer) writeFilter(f *footer) error {
 	n := int(shape.linesPerPage) * lineSize
 	f.filter, f.pageLen = blockedBloom, uint32(n)
 	for len(pages) > 0 {
-		if err := w.block(pages[:n], kindFilter, NoCompression, n); err != nil {
+		if err := w.block(pages[:n], kindFilter, trailer{comp: NoCompression, rawLen: n}); err != nil {
 			return err
 		}
 		pages = pages[n:]

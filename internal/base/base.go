@@ -56,6 +56,9 @@ const (
 	// KindAppend appends items to a sequence. It is of batches alone: a table has of
 	// it the entry of the sequence's index that its commit makes.
 	KindAppend Kind = 4
+	// KindPacked is a put whose value is still packed as it is in its segment. It is in no
+	// file: what merges segments passes it on from their iterators to their writers.
+	KindPacked Kind = 255
 )
 
 // OwnLSN is where the LSNs begin that a transaction gives to its own writes
@@ -80,6 +83,8 @@ func (k Kind) String() string {
 		return "range delete"
 	case KindAppend:
 		return "append"
+	case KindPacked:
+		return "packed put"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }

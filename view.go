@@ -223,13 +223,15 @@ func (db *DB) removeWhileOpen(name string) error {
 func (db *DB) share(v *view) {
 	reserved := db.reservedFor(v.active)
 	db.reserved.Store(reserved)
-	left := db.opts.MemoryLimit - reserved
+	tables := reserved
 	for _, f := range v.frozen {
-		left -= f.table.Bytes()
+		tables += f.table.Bytes()
 	}
 	if db.pooling { // what is kept is there for what the active one still takes
-		left -= max(0, db.pool.Max()-max(0, db.opts.MemtableSize-v.active.Bytes()))
+		tables += max(0, db.pool.Max()-max(0, db.opts.MemtableSize-v.active.Bytes()))
 	}
+	db.pool.Bound(tables)
+	left := db.opts.MemoryLimit - tables
 	v.tables(func(t *table) { left -= t.file.r.Memory() })
 	db.cache.Resize(max(left, db.opts.MemoryLimit/8))
 }

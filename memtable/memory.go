@@ -62,13 +62,7 @@ func (o *outside) cut(n int) []byte {
 	if huge.Checked { // it is of the heap, where each takes what it needs
 		size = 0
 	}
-	var p huge.Memory
-	if size == pieceMax && whole <= size {
-		p = o.pool.take()
-	}
-	if p.Bytes() == nil {
-		p = huge.Map(max(size, whole))
-	}
+	p := o.pool.take(max(size, whole))
 	o.pieces = append(o.pieces, p)
 	b := p.Bytes()
 	o.before, o.left = o.left, b[whole:]

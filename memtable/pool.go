@@ -1,6 +1,7 @@
 package memtable
 
 import (
+	"math"
 	"sync"
 
 	"github.com/forebaydb/forebay/internal/huge"
@@ -16,6 +17,9 @@ type Pool struct {
 	max  int
 	kept []huge.Memory // of pieceMax each
 	open bool
+	// has is how many bytes the tables have that are from here, and bound how many they
+	// and what is kept may be together.
+	has, bound int64
 }
 
 // NewPool returns a pool that keeps at most so many bytes, nil if that is less than one
@@ -24,7 +28,7 @@ func NewPool(bytes int64) *Pool {
 	if bytes < pieceMax || huge.Checked {
 		return nil
 	}
-	return &Pool{max: int(bytes / pieceMax)}
+	return &Pool{max: int(bytes / pieceMax), bound: math.MaxInt64}
 }
 
 // Open has the pool keep what comes from now on.
@@ -32,6 +36,17 @@ func (p *Pool) Open() {
 	if p != nil {
 		p.mu.Lock()
 		p.open = true
+		p.mu.Unlock()
+	}
+}
+
+// Bound has the pool keep nothing from now on that would be above so many bytes together
+// with what the tables have: of a table that is let go of late, when the next one is half
+// full, less is wanted.
+func (p *Pool) Bound(bytes int64) {
+	if p != nil {
+		p.mu.Lock()
+		p.bound = bytes
 		p.mu.Unlock()
 	}
 }
@@ -61,28 +76,39 @@ func (p *Pool) Max() int64 {
 	return int64(p.max) * pieceMax
 }
 
-// take returns a piece, whatever is in it; no bytes if there is none.
-func (p *Pool) take() (m huge.Memory) {
+// take returns a piece of n bytes, whatever is in it.
+func (p *Pool) take(n int) (m huge.Memory) {
 	if p == nil {
-		return m
+		return huge.Map(n)
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.kept); n > 0 {
-		m, p.kept = p.kept[n-1], p.kept[:n-1]
+	if i := len(p.kept); i > 0 && n == pieceMax {
+		m, p.kept = p.kept[i-1], p.kept[:i-1]
+	}
+	p.has += int64(n)
+	p.mu.Unlock()
+	if m.Bytes() == nil {
+		m = huge.Map(n)
 	}
 	return m
 }
 
-// put keeps a piece, or gives it back.
+// put takes a piece back, and keeps it or gives it back.
 func (p *Pool) put(m huge.Memory) {
-	if p != nil && len(m.Bytes()) == pieceMax {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.open && len(p.kept) < p.max {
-			p.kept = append(p.kept, m)
-			return
-		}
+	if p != nil && p.keep(m) {
+		return
 	}
 	m.Free()
+}
+
+func (p *Pool) keep(m huge.Memory) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := int64(len(m.Bytes()))
+	p.has -= n
+	if n != pieceMax || !p.open || len(p.kept) >= p.max || p.has+int64(len(p.kept)+1)*pieceMax > p.bound {
+		return false
+	}
+	p.kept = append(p.kept, m)
+	return true
 }

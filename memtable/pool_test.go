@@ -53,3 +53,34 @@ func TestPool(t *testing.T) {
 	tab.Release()
 	require.Empty(t, pool.kept)
 }
+
+// TestRegressPoolBeyondItsBound: memory of a table that was let go of when the next one
+// was half full came on top of what that had, all of it. The bound is for both together.
+func TestRegressPoolBeyondItsBound(t *testing.T) {
+	const size = 4 * pieceMax
+	pool := NewPool(size)
+	if pool == nil {
+		t.Skip("under the race detector memory is of the heap")
+	}
+	pool.Open()
+	pool.Bound(2 * size)
+	fill := func(bytes int64) *Table {
+		tab := NewShared(size, pool)
+		tab.Retain()
+		for i := 0; tab.Bytes() < bytes; i++ {
+			require.NoError(t, tab.Add(base.LSN(i+1), base.KindPut, fmt.Appendf(nil, "%08d", i), make([]byte, 1000)))
+		}
+		return tab
+	}
+	full := fill(size)
+	half := fill(size / 2)
+	require.GreaterOrEqual(t, pool.has, int64(size+size/2))
+	pool.Bound(size + size/4)
+	full.Release()
+	require.NotEmpty(t, pool.kept)
+	require.LessOrEqual(t, pool.has+int64(len(pool.kept))*pieceMax, int64(size+size/4))
+	half.Release()
+	require.Zero(t, pool.has)
+	require.Len(t, pool.kept, 4)
+	pool.Shut()()
+}

@@ -88,7 +88,11 @@ const hashPiece = 8 << 10
 func (h *hashes) add(v uint64) {
 	n := len(h.pieces)
 	if n == 0 || len(h.pieces[n-1]) == hashPiece {
-		h.pieces = append(h.pieces, nil)
+		var piece []uint64
+		if n > 0 { // the first grows: a segment may be small
+			piece = make([]uint64, 0, hashPiece)
+		}
+		h.pieces = append(h.pieces, piece)
 		n++
 	}
 	h.pieces[n-1] = append(h.pieces[n-1], v)

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/forebaydb/forebay/internal/huge"
 )
@@ -27,6 +28,8 @@ const (
 	// discardMin is the least extent whose pages are given back, in units: a shorter
 	// one seldom has a whole page.
 	discardMin = 8 << 10 / unit
+	// numberSize is how many bytes a region has for each unit beside it.
+	numberSize = 4
 )
 
 // memory is where blocks lie: outside of Go's heap, which would grow by as much again
@@ -49,6 +52,10 @@ type memory struct {
 	idles     binned
 	discarded binned
 	taken     *taken
+	// extents are all there are, by number; 0 is none. unused are numbers that no extent
+	// has any more.
+	extents []*extent
+	unused  []uint32
 }
 
 // taken is what the operating system has given. It is an object of its own, so that
@@ -63,11 +70,12 @@ func (t *taken) free() {
 }
 
 // region is a piece of memory, and for the first and the last unit of each extent in
-// it that extent.
+// it the number of that extent; for the others any. The numbers lie behind the units,
+// outside of the heap as these do.
 type region struct {
 	i  int // of taken.list
 	b  []byte
-	at []*extent
+	at []uint32
 }
 
 type state uint8
@@ -82,16 +90,56 @@ const (
 type extent struct {
 	region     *region
 	from, n    int
+	number     uint32
 	state      state
-	kept       int64   // bytes of one that was discarded that are in memory all the same
 	prev, next *extent // in its bin
 }
 
 func (e *extent) bytes() []byte { return e.region.b[e.from*unit : (e.from+e.n)*unit] }
 func (e *extent) size() int64   { return int64(e.n) * unit }
 
+// pageUnits is how many units a page has.
+var pageUnits = max(1, huge.PageSize()/unit)
+
+// resident returns how many bytes of an extent that no block has are in memory: of one
+// that was discarded what lies in a page with others.
+func (e *extent) resident() int64 {
+	if e.state != isDiscarded {
+		return e.size()
+	}
+	from := (e.from + pageUnits - 1) / pageUnits
+	to := (e.from + e.n) / pageUnits
+	return e.size() - int64(max(0, to-from)*pageUnits)*unit
+}
+
 // mark makes the extent known at its ends.
-func (e *extent) mark() { e.region.at[e.from], e.region.at[e.from+e.n-1] = e, e }
+func (e *extent) mark() {
+	e.region.at[e.from], e.region.at[e.from+e.n-1] = e.number, e.number
+}
+
+// known returns the extent of which a unit is the first or the last.
+func (m *memory) known(r *region, at int) *extent { return m.extents[r.at[at]] }
+
+// number makes an extent known. mu is held.
+func (m *memory) number(e *extent) *extent {
+	if n := len(m.unused); n > 0 {
+		e.number, m.unused = m.unused[n-1], m.unused[:n-1]
+		m.extents[e.number] = e
+		return e
+	}
+	if len(m.extents) == 0 {
+		m.extents = append(m.extents, nil)
+	}
+	e.number = uint32(len(m.extents))
+	m.extents = append(m.extents, e)
+	return e
+}
+
+// absorbed forgets an extent of which another has all units. mu is held.
+func (m *memory) absorbed(e *extent) {
+	m.extents[e.number] = nil
+	m.unused = append(m.unused, e.number)
+}
 
 // binned is a set of extents, by length.
 type binned struct {
@@ -155,10 +203,13 @@ func (b *binned) longest() *extent {
 }
 
 func newMemory(budget int64) *memory {
-	m := &memory{limit: budget, taken: new(taken)}
+	m := &memory{limit: limitOf(budget), taken: new(taken)}
 	runtime.AddCleanup(m, (*taken).free, m.taken)
 	return m
 }
+
+// limitOf returns what is for units.
+func limitOf(budget int64) int64 { return budget - budget/(unit/numberSize) }
 
 // units returns how many units n bytes take.
 func units(n int) int { return (n + unit - 1) / unit }
@@ -176,16 +227,11 @@ func (m *memory) alloc(n int) *extent {
 		e = m.grow(n)
 	} else {
 		from.remove(e)
-	}
-	switch e.state {
-	case isIdle:
-		m.idle -= int64(n) * unit
-	case isDiscarded:
-		m.idle -= e.kept
-		e.kept = 0
+		m.idle -= e.resident()
 	}
 	if e.n > n {
-		rest := &extent{region: e.region, from: e.from + n, n: e.n - n, state: e.state}
+		rest := m.number(&extent{region: e.region, from: e.from + n, n: e.n - n, state: e.state})
+		m.idle += rest.resident()
 		rest.mark()
 		from.add(rest)
 		e.n = n
@@ -204,10 +250,12 @@ func (m *memory) grow(n int) *extent {
 		size = regionMin
 	}
 	n = max(n, units(int(size)))
-	p := huge.Map(n * unit)
-	r := &region{i: len(m.taken.list), b: p.Bytes(), at: make([]*extent, n)}
+	p := huge.Map(n * (unit + numberSize))
+	b := p.Bytes()
+	at := unsafe.Slice((*uint32)(unsafe.Pointer(&b[n*unit])), n)
+	r := &region{i: len(m.taken.list), b: b[: n*unit : n*unit], at: at}
 	m.taken.list = append(m.taken.list, p)
-	return &extent{region: r, n: n, state: isDiscarded}
+	return m.number(&extent{region: r, n: n, state: isDiscarded})
 }
 
 // free takes an extent back. Nobody looks at it any more.
@@ -219,30 +267,36 @@ func (m *memory) free(e *extent) {
 	if m.used == 0 {
 		m.taken.free()
 		m.idle, m.idles, m.discarded = 0, binned{}, binned{}
+		m.extents, m.unused = nil, nil
 		m.over.Store(0)
 		return
 	}
-	m.idle += e.size()
 	m.put(e, isIdle, &m.idles)
 	m.trim()
 }
 
-// put adds an extent to a bin, together with those beside it that are there.
+// put adds an extent to a bin, together with those beside it that are there. mu is
+// held.
 func (m *memory) put(e *extent, s state, to *binned) {
 	r := e.region
 	if e.from > 0 {
-		if p := r.at[e.from-1]; p.state == s {
+		if p := m.known(r, e.from-1); p.state == s {
 			to.remove(p)
-			e.from, e.n, e.kept = p.from, p.n+e.n, p.kept+e.kept
+			m.idle -= p.resident()
+			m.absorbed(p)
+			e.from, e.n = p.from, p.n+e.n
 		}
 	}
 	if end := e.from + e.n; end < len(r.at) {
-		if p := r.at[end]; p.state == s {
+		if p := m.known(r, end); p.state == s {
 			to.remove(p)
-			e.n, e.kept = e.n+p.n, e.kept+p.kept
+			m.idle -= p.resident()
+			m.absorbed(p)
+			e.n += p.n
 		}
 	}
 	e.state = s
+	m.idle += e.resident()
 	e.mark()
 	to.add(e)
 }
@@ -251,24 +305,36 @@ func (m *memory) put(e *extent, s state, to *binned) {
 func (m *memory) trim() {
 	for m.used+m.idle > m.limit {
 		e := m.idles.longest()
-		if e == nil || e.n < discardMin {
-			break
-		}
-		given := int64(m.taken.list[e.region.i].Discard(e.from*unit, (e.from+e.n)*unit))
-		if given == 0 {
+		if e == nil || e.n < discardMin || !m.discard(e) {
 			break
 		}
 		m.idles.remove(e)
-		m.idle -= given
-		e.kept = e.size() - given
+		m.idle -= e.resident()
 		m.put(e, isDiscarded, &m.discarded)
 	}
 	m.over.Store(max(0, m.used+m.idle-m.limit))
 }
 
+// discard gives the pages of an idle extent back, and those that it has together with
+// what was given back before. mu is held.
+func (m *memory) discard(e *extent) bool {
+	r, from, to := e.region, e.from, e.from+e.n
+	if from > 0 {
+		if p := m.known(r, from-1); p.state == isDiscarded {
+			from = max(p.from, from/pageUnits*pageUnits)
+		}
+	}
+	if to < len(r.at) {
+		if p := m.known(r, to); p.state == isDiscarded {
+			to = min(to+p.n, (to+pageUnits-1)/pageUnits*pageUnits)
+		}
+	}
+	return m.taken.list[r.i].Discard(from*unit, to*unit) > 0
+}
+
 func (m *memory) resize(budget int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.limit = budget
+	m.limit = limitOf(budget)
 	m.trim()
 }

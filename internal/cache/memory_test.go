@@ -3,23 +3,28 @@ package cache
 import (
 	"bytes"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/forebaydb/forebay/internal/huge"
 )
 
 // check says whether the memory is as it should be: extents without gaps, whose ends
 // are marked, no two idle ones side by side, each in its bin, and all of it counted.
 func (m *memory) check(t *testing.T, regions map[*region]bool) {
 	var used, idle int64
-	binnedN := 0
+	binnedN, known := 0, 0
 	for r := range regions {
 		last := inUse
 		for at := 0; at < len(r.at); {
-			e := r.at[at]
+			e := m.known(r, at)
+			known++
 			require.Equal(t, at, e.from)
-			require.Same(t, e, r.at[at+e.n-1])
+			require.Same(t, e, m.known(r, at+e.n-1))
 			switch e.state {
 			case inUse:
 				used += e.size()
@@ -30,11 +35,22 @@ func (m *memory) check(t *testing.T, regions map[*region]bool) {
 			default:
 				require.NotEqual(t, isDiscarded, last)
 				binnedN++
-				idle += e.kept
+				idle += e.resident()
 			}
 			last, at = e.state, at+e.n
 		}
 	}
+	for _, e := range m.extents {
+		if e != nil {
+			known--
+		}
+	}
+	require.Zero(t, known, "what is no extent any more stays")
+	resident := int64(0)
+	for r := range regions {
+		resident += m.residentOf(t, r)
+	}
+	require.Equal(t, resident, m.used+m.idle)
 	require.Equal(t, m.used, used)
 	require.Equal(t, m.idle, idle)
 	for _, b := range []*binned{&m.idles, &m.discarded} {
@@ -47,6 +63,30 @@ func (m *memory) check(t *testing.T, regions map[*region]bool) {
 		}
 	}
 	require.Zero(t, binnedN)
+}
+
+// residentOf returns how many bytes of a region are in memory, page by page: those that
+// have nothing but what was discarded are not, and zero.
+func (m *memory) residentOf(t *testing.T, r *region) (n int64) {
+	there := make([]bool, len(r.at))
+	for at := 0; at < len(r.at); {
+		e := m.known(r, at)
+		for range e.n {
+			there[at] = e.state != isDiscarded
+			at++
+		}
+	}
+	for from := 0; from < len(there); from += pageUnits {
+		to := min(from+pageUnits, len(there))
+		switch {
+		case slices.Contains(there[from:to], true) || to-from < pageUnits:
+			n += int64(to-from) * unit
+		case runtime.GOOS == "linux" && !huge.Checked:
+			b := r.b[from*unit : to*unit]
+			require.Equal(t, len(b), bytes.Count(b, []byte{0}), "a page that nobody has was not given back")
+		}
+	}
+	return n
 }
 
 // TestMemoryModel: no two extents share a byte, whatever was taken and given back.
@@ -70,7 +110,7 @@ func TestMemoryModel(t *testing.T) {
 			if n := 1 + r.IntN(size); total+int64(n) < m.limit && r.IntN(8) > 0 {
 				e := m.alloc(n)
 				require.GreaterOrEqual(t, len(e.bytes()), n)
-				p := piece{e, byte(step)}
+				p := piece{e, byte(step) | 1}
 				for i := range e.bytes() {
 					e.bytes()[i] = p.b
 				}

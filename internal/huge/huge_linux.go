@@ -46,16 +46,19 @@ func mapOutside(n int) []byte {
 	return b
 }
 
+// PageSize returns the size in bytes of the pages that Discard gives back.
+func PageSize() int { return os.Getpagesize() }
+
 // pages rounds n up to whole pages.
 func pages(n int) int {
-	page := os.Getpagesize()
+	page := PageSize()
 	return (n + page - 1) &^ (page - 1)
 }
 
 func unmap(b []byte) { _ = unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(b)), uintptr(pages(len(b)))) }
 
 func discard(b []byte) int {
-	page := uintptr(os.Getpagesize())
+	page := uintptr(PageSize())
 	p := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
 	lo, hi := (p+page-1)&^(page-1), (p+uintptr(len(b)))&^(page-1)
 	if lo >= hi || unix.Madvise(b[lo-p:hi-p], unix.MADV_DONTNEED) != nil {

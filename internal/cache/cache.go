@@ -30,6 +30,11 @@ const (
 	// blockOverhead is what one block costs beside its bytes: the Block, its slot,
 	// and a remembered name.
 	blockOverhead = 240
+	// heapFree and heapShare: of a budget that is above heapFree, one in heapShare bytes
+	// of what is above is for Go's heap, where a block takes some 330 bytes, which the
+	// collector lets double. Up to there that is on top, as it is for all that is small.
+	heapFree  = 320 << 20
+	heapShare = 16
 )
 
 // Cache is a set of blocks named by (file, offset). All methods may be called
@@ -67,13 +72,16 @@ func New[T any](budget int64) *Cache[T] {
 	for n < maxShards && budget/int64(2*n) >= minShardBytes {
 		n *= 2
 	}
-	c := &Cache[T]{shards: make([]shard[T], n), mask: uint64(n - 1), memory: newMemory(budget)}
-	c.share = c.shareOf(budget)
+	c := &Cache[T]{shards: make([]shard[T], n), mask: uint64(n - 1), memory: newMemory(withoutHeap(budget))}
+	c.share = c.shareOf(withoutHeap(budget))
 	for i := range c.shards {
 		c.shards[i].budget, c.shards[i].memory = c.share, c.memory
 	}
 	return c
 }
+
+// withoutHeap returns what of a budget is not for Go's heap.
+func withoutHeap(budget int64) int64 { return budget - max(0, budget-heapFree)/heapShare }
 
 // shareOf returns what blocks may take in a shard.
 func (c *Cache[T]) shareOf(budget int64) int64 {
@@ -90,6 +98,7 @@ func (c *Cache[T]) Resize(budget int64) {
 	}
 	c.resize.Lock()
 	defer c.resize.Unlock()
+	budget = withoutHeap(budget)
 	share := c.shareOf(budget)
 	if share == c.share {
 		return

@@ -307,7 +307,7 @@ func (m *part) sources() (out []merge.Source, dels *rangedel.Set, err error) {
 		src := merge.Source{Iter: merge.Concat(len(run),
 			func(k int) (lo, hi []byte) { return run[k].Lo, run[k].Hi },
 			func(k int) base.Iterator {
-				return m.readers[run[k].Number].NewLastIter(quiet, m.cfg.Writer.Compression)
+				return m.readers[run[k].Number].NewLastIter(quiet, m.cfg.Writer)
 			})}
 		own := make([]*rangedel.Set, 0, len(run))
 		for k := range run {

@@ -73,11 +73,12 @@ func (d *dataBuilder) finish() []byte {
 	return d.buf
 }
 
-// openLone takes apart a lone block that was verified and unbound. valueLen is that of its
-// version, which has that key.
-func openLone(block, key []byte) (payload []byte, t trailer, valueLen int, ok bool) {
+// openLone takes apart a lone block that was verified. If it was unbound, t has its hash.
+// valueLen is that of its version, which has that key and LSN.
+func openLone(block, key []byte, lsn base.LSN) (payload []byte, t trailer, valueLen int, ok bool) {
 	n := len(block) - trailerSize - loneSize
-	if n <= 0 || block[n+loneSize] != byte(kindData) || block[n+loneSize+2] != flagLone {
+	if n <= 0 || block[n+loneSize] != byte(kindData) || block[n+loneSize+2] != flagLone ||
+		binary.LittleEndian.Uint64(block[n:]) != lsn {
 		return nil, t, 0, false
 	}
 	t = trailer{comp: Compression(block[n+loneSize+1]), rawLen: int(binary.LittleEndian.Uint32(block[n+loneSize+4:])), lone: true,

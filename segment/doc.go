@@ -93,8 +93,8 @@
 // the writer; an entry that is larger alone has a block of its own. A payload is
 // at most 34 MiB, decompressed.
 //
-// A block with one entry, a put, is a lone block, unless it is the segment's first: its
-// separator in the index is the whole key, and the LSN, 8 bytes, stands between the payload
+// A put that is larger than the block size is a lone block, unless it is the segment's
+// first, or its key has more than a 32nd of the bytes: the block's separator in the index is the whole key, and the LSN, 8 bytes, stands between the payload
 // and the trailer. So a merge knows the version without unpacking it, and takes the
 // block over as it is: the hash does not depend on where it stands.
 //
@@ -173,7 +173,7 @@
 //	0       8     magic: 89 'F' 'B' 'S' 'E' 'G' 0d 0a
 //	8       4     format version, 1
 //	12      4     required features: one that is unknown means do not read;
-//	              bit 0: there are range deletes
+//	              bit 0: there are range deletes, bit 1: there are lone blocks
 //	16      4     compatible features: unknown ones may be ignored
 //	20      4     length of the footer, 128
 //	24      16    store id

@@ -67,8 +67,11 @@ const (
 	// featureDels: the file has a block of range deletes. Who does not know it
 	// would show what they hide.
 	featureDels uint32 = 1 << 0
+	// featureLone: the file has lone blocks. Who does not know them would take their
+	// trailers for damage.
+	featureLone uint32 = 1 << 1
 	// knownRequired has a bit for each required feature understood here.
-	knownRequired = featureDels
+	knownRequired = featureDels | featureLone
 
 	footerSize  = 128
 	trailerSize = 16
@@ -76,6 +79,8 @@ const (
 	// and its LSN stands before the trailer, in loneSize bytes.
 	flagLone = 1
 	loneSize = 8
+	// loneKeyShare: the key of a lone block is at most one byte in so many of its payload.
+	loneKeyShare = 32
 
 	// maxPayload bounds a data payload, packed or not: one entry of the
 	// largest key and value with its lengths, or a block of maxBlockSize.

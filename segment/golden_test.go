@@ -33,6 +33,17 @@ func goldenVersions() []version {
 	return vs
 }
 
+// goldenLone are goldenVersions with lone blocks before, between and behind them.
+func goldenLone() []version {
+	lone := func(key string, lsn base.LSN) version {
+		return version{key, lsn, base.KindPut, strings.Repeat("larger than a block ", 80)}
+	}
+	vs := append([]version{lone("almond", 3), lone("anise", 9)}, goldenVersions()...)
+	vs = append(vs, lone("fig", 12), lone("fig", 10), lone("quince", 1<<41), lone("zucchini", 2))
+	slices.SortFunc(vs, compareVersions)
+	return vs
+}
+
 // goldenDels are range deletes that overlap, nest and touch.
 func goldenDels() []base.RangeDelete {
 	return []base.RangeDelete{
@@ -61,6 +72,9 @@ func TestGolden(t *testing.T) {
 		{"v1-nofilter.seg", WriterOptions{Compression: NoCompression, FilterBitsPerKey: -1}, goldenVersions(), nil},
 		{"v1-rangedeletes.seg", WriterOptions{Compression: NoCompression, BlockSize: 1024}, goldenVersions(), goldenDels()},
 		{"v1-rangedeletes-alone.seg", WriterOptions{Compression: NoCompression}, nil, goldenDels()},
+		{"v1-lone-none.seg", WriterOptions{Compression: NoCompression, BlockSize: 1024}, goldenLone(), goldenDels()},
+		{"v1-lone-s2.seg", WriterOptions{Compression: S2, BlockSize: 1024}, goldenLone(), nil},
+		{"v1-lone-zstd.seg", WriterOptions{Compression: Zstd, BlockSize: 1024}, goldenLone(), nil},
 	} {
 		t.Run(g.name, func(t *testing.T) {
 			file := filepath.Join("testdata", g.name)
@@ -86,6 +100,7 @@ func TestGolden(t *testing.T) {
 			if found {
 				require.Equal(t, version{"apple", 7, base.KindDelete, ""}, version{"apple", at, kind, string(value)})
 			}
+			require.Equal(t, strings.HasPrefix(g.name, "v1-lone"), r.foot.required&featureLone != 0)
 			if g.opts.Compression == NoCompression {
 				require.True(t, bytes.Equal(b, made), "the writer makes other bytes than it did")
 			}

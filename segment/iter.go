@@ -12,7 +12,7 @@ type iter struct {
 	block int // which one b is in, -1 none
 	b     blockIter
 	scans bool // blocks are read ahead and past the cache
-	packs bool // lone blocks stay packed
+	packs int  // lone blocks stay packed that are longer than this; 0: none
 	lone  bool // that in which b is does
 	ahead ahead
 	s     *scratch

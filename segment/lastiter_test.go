@@ -34,14 +34,14 @@ func TestLastIterLetsGo(t *testing.T) {
 	r, err := Open(f, "000007.seg", testID, Options{})
 	require.NoError(t, err)
 	quiet := true
-	for _, it := range []base.Iterator{r.NewScanIter(), r.NewLastIter(nil, NoCompression), r.NewLastIter(func() bool { return false }, NoCompression)} {
+	for _, it := range []base.Iterator{r.NewScanIter(), r.NewLastIter(nil, WriterOptions{}), r.NewLastIter(func() bool { return false }, WriterOptions{})} {
 		for ok := it.First(); ok; ok = it.Next() {
 		}
 		require.NoError(t, it.Err())
 		require.NoError(t, it.Close())
 		require.Zero(t, f.calls)
 	}
-	it := r.NewLastIter(func() bool { return quiet }, NoCompression)
+	it := r.NewLastIter(func() bool { return quiet }, WriterOptions{})
 	n, read := 0, int64(0)
 	for ok := it.First(); ok; ok = it.Next() {
 		n++

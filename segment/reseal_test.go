@@ -55,9 +55,11 @@ func reseal(b []byte) {
 	defer resealFooter(b)
 
 	data, filter, index, dels := le.Uint64(f[56:]), le.Uint64(f[64:]), le.Uint64(f[72:]), le.Uint64(f[104:])
-	if le.PutUint32(f[12:], 0); dels > 0 {
-		le.PutUint32(f[12:], featureDels)
+	required := le.Uint32(f[12:]) & featureLone
+	if dels > 0 {
+		required |= featureDels
 	}
+	le.PutUint32(f[12:], required)
 	size := uint64(len(b) - footerSize)
 	if data > size || filter > size || index > size || dels > size || data+filter+index+dels > size {
 		return

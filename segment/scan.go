@@ -25,17 +25,17 @@ type ahead struct {
 const letGoSize = 4 << 20
 
 // NewLastIter is NewScanIter for who reads what will then be removed, to write it with
-// the given compression. Of what it has read the system keeps no copy in memory, as long
+// the given options. Of what it has read the system keeps no copy in memory, as long
 // as quiet says so: its memory is there for what is written in its place.
 //
-// A put that has a block for itself is not unpacked if the segment was written with that
-// compression, too: it is shown as base.KindPacked, and its value is good for
-// Writer.Add alone.
-func (r *Reader) NewLastIter(quiet func() bool, comp Compression) base.Iterator {
-	if comp == DefaultCompression {
-		comp = S2
+// A lone block is not unpacked where a writer with these options would write the same: its
+// version is shown as base.KindPacked, and the value is good for Writer.Add alone.
+func (r *Reader) NewLastIter(quiet func() bool, opts WriterOptions) base.Iterator {
+	it := &iter{r: r, block: -1, scans: true, ahead: ahead{quiet: quiet}}
+	if opts, err := opts.withDefaults(); err == nil && r.foot.compression == opts.Compression {
+		it.packs = opts.BlockSize
 	}
-	return &iter{r: r, block: -1, scans: true, packs: r.foot.compression == comp, ahead: ahead{quiet: quiet}}
+	return it
 }
 
 // letGo lets go what was read before off.
@@ -113,7 +113,11 @@ func (it *iter) scan(i int, back bool) ([]byte, error) {
 	if reason != "" {
 		return nil, it.r.corrupt(off, reason, nil)
 	}
-	if it.lone = it.packs && t.lone && i > 0; it.lone {
+	if it.lone = it.packs > 0 && t.lone && t.rawLen > it.packs && i > 0; it.lone {
+		if _, _, _, ok := openLone(b, it.x.key(i), t.lsn); !ok {
+			it.lone = false
+			return nil, it.r.corrupt(off, "lone block verifies, but cannot be one", nil)
+		}
 		unbind(b, &it.r.foot.id, off, kindData)
 		it.b.initLone(it.x.key(i), t.lsn, b)
 		return nil, nil

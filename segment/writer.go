@@ -99,6 +99,7 @@ type Writer struct {
 	lastKey  []byte
 	lastLSN  base.LSN
 	lastKind base.Kind
+	lones    bool // there are lone blocks
 	props    Properties
 	err      error // why nothing more is accepted
 }
@@ -166,7 +167,7 @@ func (w *Writer) Add(key []byte, lsn base.LSN, kind base.Kind, value []byte) err
 
 // addPacked appends a put as the block that it had alone.
 func (w *Writer) addPacked(key []byte, lsn base.LSN, block []byte, newKey bool) error {
-	payload, t, valueLen, ok := openLone(block, key)
+	payload, t, valueLen, ok := openLone(block, key, lsn)
 	if !ok {
 		return fmt.Errorf("%w: %q at LSN %d comes in a block that is not its own", ErrLimit, brief(key), lsn)
 	}
@@ -225,7 +226,7 @@ func (w *Writer) beginBlock(key []byte, lsn base.LSN) {
 // endBlock writes the data block that was being built.
 func (w *Writer) endBlock() error {
 	raw := w.data.finish()
-	payload, t := raw, trailer{comp: NoCompression, rawLen: len(raw), lone: w.data.n == 1 && w.lastKind == base.KindPut}
+	payload, t := raw, trailer{comp: NoCompression, rawLen: len(raw), lone: w.alone(len(raw))}
 	if cap(w.packed) > maxKeptBuffer {
 		w.packed = nil
 	}
@@ -239,11 +240,19 @@ func (w *Writer) endBlock() error {
 	return err
 }
 
+// alone says whether the version that was counted last is to be a lone block of rawLen
+// bytes: where it would be alone beside whatever neighbours, so that who takes it over
+// has the same blocks as who writes it anew; and where its key is short, so that the index,
+// which stays in memory, does not become a copy of the data.
+func (w *Writer) alone(rawLen int) bool {
+	return w.data.n == 1 && w.lastKind == base.KindPut && rawLen > w.opts.BlockSize && len(w.lastKey) <= rawLen/loneKeyShare
+}
+
 // dataBlock appends a data block, the last version of which was counted.
 func (w *Writer) dataBlock(payload []byte, t trailer) error {
 	n := len(payload) + trailerSize
 	if t.lone = t.lone && w.index.n > 0; t.lone { // the first separator is empty
-		t.lsn = w.lastLSN
+		t.lsn, w.lones = w.lastLSN, true
 		w.sepKey = append(w.sepKey[:0], w.lastKey...)
 		n += loneSize
 	} else {
@@ -268,9 +277,16 @@ func (w *Writer) block(payload []byte, kind blockKind, t trailer) error {
 		if err := w.write(len(w.out)); err != nil {
 			return err
 		}
-		payload, sum = appendTrailer(payload, &w.id, at, kind, t)
-		if err := w.writeAt(payload); err != nil {
-			return err
+		if t.hashed { // what is behind it is not ours
+			if err := w.writeAt(payload); err != nil {
+				return err
+			}
+			w.out, sum = appendTrailer(w.out, &w.id, at, kind, t)
+		} else {
+			payload, sum = appendTrailer(payload, &w.id, at, kind, t)
+			if err := w.writeAt(payload); err != nil {
+				return err
+			}
 		}
 	} else {
 		start := len(w.out)
@@ -332,6 +348,9 @@ func (w *Writer) Finish() (Meta, error) {
 	f := footer{version: formatVersion, footerLength: footerSize, id: w.id, compression: w.opts.Compression}
 	if err := w.writePoints(&f); err != nil {
 		return Meta{}, err
+	}
+	if w.lones {
+		f.required |= featureLone
 	}
 	if err := w.writeDels(&f); err != nil {
 		return Meta{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/forebaydb/forebay"
@@ -113,8 +114,10 @@ func (g *group) settle(w forebay.Writer, e *entry) error {
 }
 
 // note commits the next delivery of each entry. Whoever else writes the states of those
-// that were delivered before is not known here: that is looked at in the transaction.
+// that were delivered before is not known here: that is looked at in the transaction. It
+// does not end with ctx: what is stored and what memory knows of it stay one.
 func (g *group) note(ctx context.Context, entries []*entry) error {
+	ctx = context.WithoutCancel(ctx)
 	fresh := true
 	for _, e := range entries {
 		fresh = fresh && e.delivery == 0 && !e.parked
@@ -293,6 +296,34 @@ func (g *group) buried(e *entry, gone bool, reason string) {
 	if !gone {
 		g.event(EventDead, h, errors.New(reason))
 	}
+}
+
+// uncount takes back, when the queue closes, the deliveries that were noted, and handed to
+// nobody: they are no attempts. Their numbers stay taken. Nobody else writes these states,
+// for nobody has the deliveries.
+func (g *group) uncount() error {
+	var noted []*entry
+	g.q.mu.Lock()
+	if !g.dropped {
+		for _, e := range g.entries {
+			if e.noted && (e.state == ready || e.state == waiting) {
+				noted = append(noted, e)
+			}
+		}
+	}
+	g.q.mu.Unlock()
+	for some := range slices.Chunk(noted, someAtOnce) {
+		b := g.q.db.NewBatch()
+		for _, e := range some {
+			if err := g.putState(b.In(g.q.ks), e, state{delivery: e.delivery, attempts: e.attempts - 1, reason: e.reason}); err != nil {
+				return err
+			}
+		}
+		if err := g.q.apply(context.Background(), forebay.Written, b, func(error) {}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stored says whether the low-water marks are stored well enough.

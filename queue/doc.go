@@ -46,8 +46,9 @@
 // # Order of commits
 //
 // A delivery is committed, at level Written, before the message is handed out, and its
-// lease begins when that is done: a message that kills the process has been counted. Who
-// acknowledges in a transaction reads the message's state in it, and so does whatever
+// lease begins when that is done: a message that kills the process has been counted. What
+// was noted and handed to nobody, Close takes back. Who acknowledges in a transaction
+// reads the message's state in it, and so does whatever
 // writes a state for a message that had been delivered before (but for Ack, which only
 // ever settles, and keeps the lease from ending meanwhile). So of a redelivery and an AckTx
 // one comes first in the log, and the other sees it: ErrStaleLease, or a message that is

@@ -22,7 +22,9 @@ type GroupOptions struct {
 	// Lease is how long a message is a receiver's; default 30 s.
 	Lease time.Duration
 	// MaxDeliveries is how often a message is handed out, until it is a dead letter;
-	// default 10, negative: without end.
+	// default 10, negative: without end. A delivery that nobody was there for any more,
+	// because receivers gave up or the queue was closed, is none; but one that a crash
+	// ended counts, for it may have been what crashed.
 	MaxDeliveries int
 	// A message that was given back is delivered again after a random time from 0 to
 	// Backoff, which doubles with each attempt up to MaxBackoff (exponential backoff

@@ -288,8 +288,10 @@ func (g *group) receive(ctx context.Context, most int) ([]handed, error) {
 		return nil, g.err
 	}
 	g.requests = append(g.requests, r)
+	g.q.runs++ // Close waits until it is known whether somebody has what is handed out
 	g.poke()
 	g.q.mu.Unlock()
+	defer g.q.end()
 	select {
 	case res := <-r.ch:
 		return res.got, res.err

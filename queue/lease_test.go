@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -161,6 +162,61 @@ func TestCancelledReceivers(t *testing.T) {
 		require.NoError(t, one(t, g).Ack(ctx)) // none is dead: nobody had them
 	}
 	require.Empty(t, letters(t, g))
+}
+
+// A delivery that was noted, and handed to nobody before the queue was closed, was counted
+// by the next one: with MaxDeliveries 1 the message was a dead letter that nobody ever had.
+func TestNobodyHadIt(t *testing.T) {
+	for _, closes := range []bool{true, false} { // or the receiver gives up
+		for _, meta := range []*queue.Meta{nil, {Delay: time.Minute}} { // what was delayed is parked
+			t.Run(fmt.Sprintf("%v %v", closes, meta != nil), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					in := vfs.NewInjector(vfs.NewMem())
+					db := openDB(t, in)
+					q := openQueue(t, db, nil)
+					g := group(t, q, "g", &queue.GroupOptions{MaxDeliveries: 1})
+					enqueue(t, q, "m", meta)
+					time.Sleep(time.Hour)
+					synctest.Wait()
+					gate := vfs.NewGate()
+					defer gate.Release()
+					in.Add(vfs.Rule{Call: vfs.CallWrite, Gate: gate})
+					c, cancel := context.WithCancel(ctx)
+					defer cancel()
+					got, closed := make(chan error, 1), make(chan error, 1)
+					go func() { _, err := g.Receive(c, 1); got <- err }()
+					<-gate.Arrived() // the delivery is being noted
+					if closes {
+						go func() { closed <- q.Close() }()
+						require.ErrorIs(t, <-got, queue.ErrClosed)
+					} else {
+						cancel()
+						require.ErrorIs(t, <-got, context.Canceled)
+						gate.Release()
+						synctest.Wait()
+						closed <- q.Close()
+					}
+					gate.Release()
+					require.NoError(t, <-closed)
+
+					q = openQueue(t, db, nil)
+					g = group(t, q, "g", &queue.GroupOptions{MaxDeliveries: 1})
+					c, cancel = context.WithTimeout(ctx, time.Second)
+					defer cancel()
+					ms, err := g.Receive(c, 1)
+					require.NoError(t, err)
+					require.Equal(t, 1, ms[0].Attempt)
+					require.NoError(t, q.Close()) // this one somebody had
+					q = openQueue(t, db, nil)
+					g = group(t, q, "g", &queue.GroupOptions{MaxDeliveries: 1})
+					none(t, g)
+					synctest.Wait()
+					require.Len(t, letters(t, g), 1)
+					require.Equal(t, 1, letters(t, g)[0].Attempts)
+				})
+			})
+		}
+	}
 }
 
 // TestTransactionOutlivesHandle: what a handle that is closed by now still has under way is

@@ -100,7 +100,7 @@ type core struct {
 	dedupes int64   // dedupe ids that are remembered
 	closing bool    // nothing new begins
 	closed  bool    // nothing is settled any more
-	runs    int     // calls of Run and commits under way
+	runs    int     // calls of Run and of Receive, and commits under way
 	idle    chan struct{}
 }
 
@@ -390,7 +390,7 @@ func (q *core) close() error {
 	var errs []error
 	for _, g := range groups {
 		if g.started {
-			errs = append(errs, g.save(context.Background()))
+			errs = append(errs, g.uncount(), g.save(context.Background()))
 		}
 	}
 	q.commits.Wait()

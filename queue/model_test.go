@@ -25,6 +25,15 @@ type modelMessage struct {
 	attempts int
 	held     *queue.Message[[]byte]
 	until    time.Time // of its lease
+	delivery uint64    // the last one
+}
+
+// staleHandle is a message as a receiver had it whose lease is over: it was settled or
+// given back, or has expired.
+type staleHandle struct {
+	*queue.Message[[]byte]
+	of      *modelMessage
+	expired bool
 }
 
 // modelWorld plays a queue with two groups against maps.
@@ -37,7 +46,8 @@ type modelWorld struct {
 	groups [2]*queue.Group[[]byte]
 	known  [2]map[queue.ID]*modelMessage
 	dedupe map[string]queue.ID
-	stale  []*queue.Message[[]byte]
+	stale  []staleHandle
+	closed []*queue.Message[[]byte] // of the queue before, whatever became of them
 }
 
 const modelLease = 30 * time.Second
@@ -66,9 +76,14 @@ func (w *modelWorld) close(crash bool) {
 	require.NoError(w.t, w.q.Close())
 	require.NoError(w.t, w.db.Close())
 	w.fs = next
+	w.closed = nil
+	for _, m := range w.stale {
+		w.closed = append(w.closed, m.Message)
+	}
 	for _, known := range w.known {
 		for _, m := range known {
 			if m.status == "flight" {
+				w.closed = append(w.closed, m.held)
 				m.status, m.due, m.held = "pending", time.Time{}, nil
 			}
 		}
@@ -82,7 +97,7 @@ func (w *modelWorld) expire() {
 	for _, known := range w.known {
 		for _, m := range known {
 			if m.status == "flight" && !m.until.After(time.Now()) {
-				w.stale = append(w.stale, m.held)
+				w.stale = append(w.stale, staleHandle{m.held, m, true})
 				m.status, m.due, m.held = "pending", time.Time{}, nil
 			}
 		}
@@ -179,7 +194,8 @@ func (w *modelWorld) receive(g int) {
 		require.False(w.t, m.due.After(time.Now()))
 		m.attempts++
 		require.Equal(w.t, m.attempts, got.Attempt)
-		m.status, m.held, m.until = "flight", got, time.Now().Add(modelLease)
+		require.Greater(w.t, got.Delivery, m.delivery)
+		m.status, m.held, m.until, m.delivery = "flight", got, time.Now().Add(modelLease), got.Delivery
 	}
 }
 
@@ -209,8 +225,33 @@ func (w *modelWorld) settle(g int) {
 		return
 	}
 	require.NoError(w.t, err)
-	w.stale = append(w.stale, m.held)
+	w.stale = append(w.stale, staleHandle{m.held, m, false})
 	m.held = nil
+}
+
+// settleStale tries what is not allowed any more, and AckTx, which is as long as an expired
+// message was not delivered again.
+func (w *modelWorld) settleStale() {
+	w.expire()
+	if n := len(w.closed); n > 0 {
+		m := w.closed[w.r.IntN(n)]
+		require.ErrorIs(w.t, m.Ack(ctx), queue.ErrClosed)
+		require.ErrorIs(w.t, w.db.Update(m.AckTx), queue.ErrClosed)
+	}
+	if len(w.stale) == 0 {
+		return
+	}
+	m := w.stale[w.r.IntN(len(w.stale))]
+	require.ErrorIs(w.t, m.Ack(ctx), queue.ErrStaleLease)
+	require.ErrorIs(w.t, m.Nack(ctx, nil), queue.ErrStaleLease)
+	if w.r.IntN(2) == 0 {
+		return
+	}
+	if m.expired && m.of.status == "pending" && m.of.delivery == m.Delivery {
+		require.NoError(w.t, w.db.Update(m.AckTx))
+		m.of.status = "done"
+	}
+	require.ErrorIs(w.t, w.db.Update(m.AckTx), queue.ErrStaleLease)
 }
 
 func (w *modelWorld) compare() {
@@ -274,11 +315,7 @@ func TestModel(t *testing.T) {
 							}
 						}
 					case 10:
-						if len(w.stale) > 0 {
-							m := w.stale[w.r.IntN(len(w.stale))]
-							require.ErrorIs(t, m.Ack(ctx), queue.ErrStaleLease)
-							require.ErrorIs(t, m.Nack(ctx, nil), queue.ErrStaleLease)
-						}
+						w.settleStale()
 					case 11:
 						if w.r.IntN(4) == 0 {
 							w.close(w.r.IntN(2) == 0)

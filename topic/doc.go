@@ -13,11 +13,15 @@
 //
 // A message is an item of the sequence "topic/" + name: eight bytes, little endian, the
 // nanoseconds since 1970 (UTC), then the payload. A reader is a key of the keyspace
-// "topic/" + name: its name; the value is the offset of its next message, eight bytes,
-// big endian. Nobody else is to write to the two.
+// "topic/" + name: its name, 1 to 1,000 bytes; the value is the offset of its next message,
+// eight bytes, big endian. The key of 1,001 bytes 0xff, behind all names, has the floor in
+// the same form: the offset before which Retain has taken messages out. Nobody else is to
+// write to the two.
 //
 // # Locks
 //
-// There is one, which Retain holds as long as it works, and who makes a reader: nothing
-// is taken out between his look and his commit.
+// There is one, which Retain holds as long as it works. What it takes out and where readers
+// are is agreed on in transactions: Retain reads all readers where it moves the floor, and
+// takes messages out only below it; who makes a reader, or moves one back, reads the floor.
+// So of a Retain and such a transaction one comes first, and the other sees it.
 package topic

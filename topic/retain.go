@@ -1,7 +1,11 @@
 package topic
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/forebaydb/forebay"
@@ -12,6 +16,9 @@ type sizes struct {
 	first, end uint64
 	bytes      uint64
 }
+
+// floorKey is behind the names of all readers, of which it is none: it is longer.
+var floorKey = bytes.Repeat([]byte{0xff}, maxReaderName+1)
 
 func (t *Topic) bounded() bool { return t.o.MaxAge > 0 || t.o.MaxMessages > 0 || t.o.MaxBytes > 0 }
 
@@ -33,7 +40,9 @@ func (t *Topic) retainEvery(ctx context.Context) {
 
 // Retain takes out what the bounds of Options say, as far as no reader has it before
 // it, by a durable commit, and returns the offset of the first message that stays.
-// Messages that were appended together go together.
+// Messages that were appended together go together. A reader that is moved back before
+// that commit keeps what it has before it then; see Reader.Move and MoveTx for one that
+// is moved back behind it.
 func (t *Topic) Retain(ctx context.Context) (first uint64, err error) {
 	t.retaining.Lock()
 	defer t.retaining.Unlock()
@@ -59,15 +68,11 @@ func (t *Topic) Retain(ctx context.Context) (first uint64, err error) {
 		}
 		before = max(before, at)
 	}
-	readers, err := t.Readers()
-	if err != nil { // one that cannot be read may have any of it before it
-		return first, err
-	}
-	for _, at := range readers {
-		before = min(before, at)
-	}
 	if before <= first {
 		return first, nil
+	}
+	if before, err = t.raiseFloor(ctx, first, before); err != nil || before <= first {
+		return first, err
 	}
 	var gone uint64
 	if err := t.walk(first, before, func(a forebay.AppendInfo) { gone += a.Bytes }); err != nil {
@@ -84,6 +89,48 @@ func (t *Topic) Retain(ctx context.Context) (first uint64, err error) {
 		s.first, s.bytes = first, s.bytes-min(s.bytes, gone)
 	}
 	return first, nil
+}
+
+// raiseFloor notes that messages before an offset are to go, as far as no reader has
+// them before it, and returns the offset up to which that is so. Readers and note are one
+// transaction: a reader that was moved meanwhile is looked at again, and one that is moved
+// back later finds the note. It need not be durable, for the trim behind it is.
+func (t *Topic) raiseFloor(ctx context.Context, first, before uint64) (end uint64, err error) {
+	err = t.db.UpdateLevel(ctx, forebay.Written, func(tx *forebay.Tx) error {
+		ks, err := tx.Keyspace(prefix + t.name)
+		if err != nil {
+			return err
+		}
+		readers, err := t.readers(ks.Reader)
+		if err != nil { // one that cannot be read may have any of it before it
+			return err
+		}
+		end = before
+		for _, at := range readers {
+			end = min(end, at)
+		}
+		floor, err := t.floor(ks.Reader)
+		if err != nil || end <= max(first, floor) {
+			return err
+		}
+		return ks.Put(floorKey, encode(end))
+	})
+	return end, err
+}
+
+// floor returns the offset before which messages were taken out, or are being, 0 if none
+// were.
+func (t *Topic) floor(r forebay.Reader) (uint64, error) {
+	value, err := r.Get(floorKey)
+	switch {
+	case errors.Is(err, forebay.ErrNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	case len(value) != 8:
+		return 0, fmt.Errorf("%w: the floor of topic %q has %d bytes", ErrDamaged, t.name, len(value))
+	}
+	return binary.BigEndian.Uint64(value), nil
 }
 
 // beyond returns the offset in front of which MaxBytes are exceeded. It walks the part

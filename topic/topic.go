@@ -44,7 +44,7 @@ type Topic struct {
 	name string
 	o    Options
 
-	retaining sync.Mutex // one Retain at a time; guards sizes
+	retaining sync.Mutex // one Retain of this handle at a time; guards sizes
 	sizes     sizes
 
 	stop context.CancelFunc
@@ -53,8 +53,7 @@ type Topic struct {
 
 // Open returns a topic, and makes it if there is none with the name, of at most 200
 // bytes. Close ends what it does in the background; the store is closed after that.
-// Of the handles of one topic only one is to have bounds, and it makes the readers: else
-// one that is made while another one takes messages out may begin behind them.
+// Of the handles of one topic only one is to have bounds.
 func Open(db *forebay.DB, name string, o *Options) (*Topic, error) {
 	if name == "" || len(name) > 200 {
 		return nil, fmt.Errorf("topic: a name has 1 to 200 bytes, not %d", len(name))

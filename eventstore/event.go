@@ -126,7 +126,8 @@ func (e Expected) check(stream string, actual uint64) error {
 
 // EventError says which event an upcaster, an Apply or a decoder failed at.
 type EventError struct {
-	Offset  uint64
+	Offset uint64
+	// Stream is "", and the rest zero, where the event itself does not decode.
 	Stream  string
 	Version uint64
 	Type    string
@@ -134,6 +135,9 @@ type EventError struct {
 }
 
 func (e *EventError) Error() string {
+	if e.Stream == "" {
+		return fmt.Sprintf("eventstore: event %d: %v", e.Offset, e.Err)
+	}
 	return fmt.Sprintf("eventstore: event %d (%s, version %d of stream %q): %v", e.Offset, e.Type, e.Version, e.Stream, e.Err)
 }
 

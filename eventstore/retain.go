@@ -34,6 +34,9 @@ type Retained struct {
 	// Held says that a projection, one of its dead letters, or a reader of the topic
 	// still needs what would have gone else.
 	Held bool
+	// Problems are the events among them that did not decode, the first hundred: each is
+	// an *EventError with its Offset, and wraps ErrDamaged.
+	Problems []error
 }
 
 // stepOfRetain is about how many events go in one commit.
@@ -47,6 +50,11 @@ const stepOfRetain = 1024
 // snapshots of the aggregates that go on. A reader of the topic that is made while Retain
 // works may begin behind what it takes. When it fails or ctx ends in the middle, what is
 // done is whole, and the next Retain goes on.
+//
+// An event that does not decode goes with those around it, and its stream goes on behind
+// it, if the index leads to it. When all is done Retain returns an error that joins the
+// Problems: so they are told once. An Archive that was made before has such an event as it
+// was.
 func (s *Store) Retain(ctx context.Context, r Retention) (out Retained, err error) {
 	to, err := s.retainTo(ctx, r)
 	if err != nil {
@@ -64,8 +72,10 @@ func (s *Store) Retain(ctx context.Context, r Retention) (out Retained, err erro
 	for {
 		st, err := s.retainStep(ctx, to)
 		if err != nil {
-			return out, err
+			return out, errors.Join(append(out.Problems, err)...)
 		}
+		out.Problems = append(out.Problems, st.problems...)
+		out.Problems = out.Problems[:min(len(out.Problems), maxProblems)]
 		out.First, out.Events, out.Bytes = st.floor, out.Events+st.events, out.Bytes+st.bytes
 		out.Held = out.Held || st.held
 		if st.events == 0 && !st.again {
@@ -73,7 +83,7 @@ func (s *Store) Retain(ctx context.Context, r Retention) (out Retained, err erro
 		}
 	}
 	// Also what a crash has left of the last time.
-	return out, s.seq.Trim(out.First)
+	return out, errors.Join(append(out.Problems, s.seq.Trim(out.First))...)
 }
 
 // retainTo returns the offset before which a retention lets everything go.
@@ -121,7 +131,8 @@ func (s *Store) retainTo(ctx context.Context, r Retention) (uint64, error) {
 type step struct {
 	floor, events, bytes uint64
 	held                 bool
-	again                bool // another Retain has moved the floor meanwhile
+	again                bool    // another Retain has moved the floor meanwhile
+	problems             []error // of events that do not decode
 }
 
 func (s *Store) retainStep(ctx context.Context, to uint64) (st step, err error) {
@@ -143,7 +154,7 @@ func (s *Store) retainStep(ctx context.Context, to uint64) (st step, err error) 
 	if end == from {
 		return st, nil
 	}
-	bases, err := s.basesAt(ctx, from, end)
+	bases, problems, err := s.basesAt(ctx, from, end)
 	if gone := (*RetainedError)(nil); errors.As(err, &gone) {
 		return step{floor: gone.First, again: true}, nil
 	}
@@ -191,7 +202,7 @@ func (s *Store) retainStep(ctx context.Context, to uint64) (st step, err error) 
 	case st.again:
 		return step{floor: st.floor, again: true}, nil
 	}
-	st.floor, st.events = end, end-from
+	st.floor, st.events, st.problems = end, end-from, problems
 	return st, nil
 }
 
@@ -214,22 +225,98 @@ func (s *Store) retainHeld(ctx context.Context, from, end uint64) (st step, err 
 }
 
 // basesAt returns where the streams begin that have events in [from, end) when these are
-// gone.
-func (s *Store) basesAt(ctx context.Context, from, end uint64) (map[string]base, error) {
-	bases := map[string]base{}
-	err := s.items(ctx, from, s.seq.Read, func(it forebay.Item, n *names) (bool, error) {
+// gone, and which of them do not decode.
+func (s *Store) basesAt(ctx context.Context, from, end uint64) (bases map[string]base, problems []error, err error) {
+	bases = map[string]base{}
+	bad := damaged{offsets: map[uint64]bool{}, commits: map[uint64]bool{}}
+	if err := s.items(ctx, from, s.seq.Read, func(it forebay.Item, n *names) (bool, error) {
 		if it.Offset >= end {
 			return false, nil
 		}
+		var ev Event
 		raw, err := envelopeOf(it)
-		if err != nil {
-			return false, err
+		if err == nil {
+			ev, _, err = decode(raw, it.Offset, it.LSN, n)
 		}
-		ev, _, err := decode(raw, it.Offset, it.LSN, n)
-		bases[ev.Stream] = base{ev.Version + 1, hashOf(raw)}
-		return err == nil && it.Offset+1 < end, err
-	})
-	return bases, err
+		if err == nil {
+			bases[ev.Stream] = base{ev.Version + 1, hashOf(raw)}
+		} else {
+			bad.offsets[it.Offset], bad.commits[it.LSN] = true, true
+			problems = append(problems, &EventError{Offset: it.Offset, Err: err})
+		}
+		return it.Offset+1 < end, nil
+	}); err != nil || len(problems) == 0 {
+		return bases, nil, err
+	}
+	lasts, err := s.lastsOf(ctx, bad)
+	if err != nil {
+		return nil, nil, err
+	}
+	for stream, last := range lasts {
+		if last < bases[stream].first { // one behind it decodes
+			continue
+		}
+		b := base{first: last + 1}
+		if b.prev, err = s.hashOfVersion(ctx, stream, last); err != nil {
+			return nil, nil, err
+		}
+		bases[stream] = b
+	}
+	return bases, problems, nil
+}
+
+// damaged are events that do not decode: their offsets, and the LSNs of their commits.
+type damaged struct{ offsets, commits map[uint64]bool }
+
+// lastsOf returns the last version of each stream that, by the index, events that do not
+// decode have, or that is of one commit with them: those of a commit go together. It
+// walks the whole index, for that has no other way from an event to its stream.
+func (s *Store) lastsOf(ctx context.Context, bad damaged) (map[string]uint64, error) {
+	lasts := map[string]uint64{}
+	prefix := []byte{'i'}
+	it := s.main.NewIterator(&forebay.IterOptions{Prefix: prefix})
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		name := len(it.Key()) - len(prefix) - 1 - 8
+		if name < 1 {
+			continue // Verify tells of such
+		}
+		e, err := decodeEntry(it.Key(), it.Value(), it.LSN())
+		if err != nil {
+			continue
+		}
+		last := e.first + e.count - 1
+		if e.exact && bad.offsets[e.offset+e.count-1] || !e.exact && bad.commits[e.lsn] {
+			stream := string(it.Key()[len(prefix) : len(prefix)+name])
+			lasts[stream] = max(lasts[stream], last)
+		}
+	}
+	return lasts, it.Err()
+}
+
+// hashOfVersion returns what the stream's next event has as Prev, without the event itself:
+// the zero Hash where neither that nor the head says it.
+func (s *Store) hashOfVersion(ctx context.Context, stream string, version uint64) (hash Hash, err error) {
+	h, err := headOf(s.main.Reader, stream)
+	if err == nil && h.version == version {
+		return h.hash, nil
+	}
+	if err == nil {
+		err = s.stream(ctx, stream, version+1, func(it forebay.Item) (bool, error) {
+			ev, _, err := decode(it.Value[topicTime:], it.Offset, it.LSN, nil)
+			hash = ev.Prev
+			return false, err
+		})
+	}
+	for _, told := range []error{ErrDamaged, ErrIndex, ErrRetained} { // by Verify, or it is gone
+		if errors.Is(err, told) {
+			return hash, nil
+		}
+	}
+	return hash, err
 }
 
 // deleteEntries deletes the index entries of a stream before a version.

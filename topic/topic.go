@@ -163,7 +163,7 @@ func (t *Topic) messages(items iter.Seq2[forebay.Item, error]) iter.Seq2[Message
 
 func decode(it forebay.Item) (Message, error) {
 	if len(it.Value) < timeSize {
-		return Message{}, fmt.Errorf("%w: message %d has %d bytes", ErrDamaged, it.Offset, len(it.Value))
+		return Message{Offset: it.Offset}, fmt.Errorf("%w: message %d has %d bytes", ErrDamaged, it.Offset, len(it.Value))
 	}
 	at := int64(binary.LittleEndian.Uint64(it.Value))
 	return Message{Offset: it.Offset, LSN: it.LSN, Time: time.Unix(0, at), Payload: it.Value[timeSize:]}, nil
@@ -174,7 +174,8 @@ const disorder = time.Minute
 
 // SeekTime returns the offset of the first durable message that is not older than at,
 // and of the next message when all are older. It reads some 20 messages, and those of
-// the minute before: messages may be out of the order of their times by as much.
+// the minute before: messages may be out of the order of their times by as much. A message
+// that is damaged has no time: it is older if one behind it is.
 func (t *Topic) SeekTime(ctx context.Context, at time.Time) (uint64, error) {
 	first, next, err := t.seq.Bounds()
 	if err != nil {
@@ -193,25 +194,37 @@ func (t *Topic) SeekTime(ctx context.Context, at time.Time) (uint64, error) {
 			hi = mid
 		}
 	}
-	if _, lo, err = t.there(ctx, lo, func(m Message) bool { return m.Time.Before(at) }); err != nil {
+	damaged := ^uint64(0) // the first behind all that are older
+	_, lo, err = t.there(ctx, lo, func(m Message, bad error) bool {
+		switch {
+		case bad != nil:
+			damaged = min(damaged, m.Offset)
+		case m.Time.Before(at):
+			damaged = ^uint64(0)
+		default:
+			return false
+		}
+		return true
+	})
+	if err != nil {
 		return 0, err
 	}
-	return lo, nil
+	return min(lo, damaged), nil
 }
 
-// at returns the first durable message from an offset on, without its payload; ok is
-// false where there is none.
+// at returns the first durable message from an offset on that is not damaged, without its
+// payload; ok is false where there is none.
 func (t *Topic) at(ctx context.Context, offset uint64) (m Message, ok bool, err error) {
-	m, _, err = t.there(ctx, offset, func(Message) bool { ok = true; return false })
+	m, _, err = t.there(ctx, offset, func(_ Message, bad error) bool { ok = bad == nil; return !ok })
 	m.Payload = nil
 	return m, ok, err
 }
 
 // there calls each for the durable messages from an offset on that are there, whatever
-// was taken out meanwhile or lost by a salvage, until it returns false. It returns the
-// last message for which it was called, and where it ended: the offset of that, or of
-// what comes behind.
-func (t *Topic) there(ctx context.Context, from uint64, each func(Message) bool) (last Message, end uint64, err error) {
+// was taken out meanwhile or lost by a salvage, until it returns false; for one that is
+// damaged with its offset alone, and why. It returns the last message for which it was
+// called, and where it ended: the offset of that, or of what comes behind.
+func (t *Topic) there(ctx context.Context, from uint64, each func(Message, error) bool) (last Message, end uint64, err error) {
 	for {
 		was := from
 		for m, err := range t.Read(ctx, from) {
@@ -224,13 +237,16 @@ func (t *Topic) there(ctx context.Context, from uint64, each func(Message) bool)
 					break
 				}
 			}
-			if err != nil {
+			if err != nil && !errors.Is(err, ErrDamaged) {
 				return last, from, err
 			}
-			if last, from = m, m.Offset; !each(m) {
+			if last, from = m, m.Offset; !each(m, err) {
 				return last, from, nil
 			}
 			from++
+			if err != nil { // it ends the read, and not the walk
+				break
+			}
 			was = from
 		}
 		if from == was {

@@ -94,6 +94,23 @@ func TestMessagesAndTheirTimes(t *testing.T) {
 	for _, err = range tp.Read(context.Background(), 400) {
 		require.ErrorIs(t, err, topic.ErrDamaged)
 	}
+	// It has no time, and is as old as what is known of those behind it.
+	at, err = tp.SeekTime(context.Background(), time.Unix(500, 0))
+	require.NoError(t, err)
+	require.Equal(t, uint64(400), at)
+	c.ns.Store(int64(500 * time.Second))
+	old, err := topic.Open(db, "t", &topic.Options{Now: c.now})
+	require.NoError(t, err)
+	defer old.Close()
+	for range 100 {
+		_, err = old.Append(nil)
+		require.NoError(t, err)
+	}
+	for s, want := range map[int64]uint64{399: 400, 500: 400, 501: 501} {
+		at, err = tp.SeekTime(context.Background(), time.Unix(s, 0))
+		require.NoError(t, err)
+		require.Equal(t, want, at, s)
+	}
 }
 
 // TestRetention: by each bound, and never what a reader has before it.

@@ -1,6 +1,7 @@
 package eventstore_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -104,4 +105,46 @@ func TestRetainPastWhatDoesNotDecode(t *testing.T) {
 	require.Equal(t, uint64(2), add(t, s, "c", "2").First)
 	require.Equal(t, uint64(4), add(t, s, "b", "4").First)
 	verify(t, s)
+}
+
+// A stream of which all events were taken out lost its head in Reindex when the note of
+// that was lost, and got none when the head was: the next append gave version 1 again.
+func TestReindexOfWhatWasTakenOut(t *testing.T) {
+	for name, lose := range map[string]func(main *forebay.Keyspace, older []byte) error{
+		"its head":     func(main *forebay.Keyspace, _ []byte) error { return main.Delete([]byte("ha")) },
+		"its base":     func(main *forebay.Keyspace, _ []byte) error { return main.Delete([]byte("ba")) },
+		"a base's end": func(main *forebay.Keyspace, older []byte) error { return main.Put([]byte("ba"), older) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, s := newStore(t, nil)
+			for _, p := range []string{"1", "2", "3"} {
+				add(t, s, "a", p)
+			}
+			add(t, s, "b", "1", "2")
+			main, err := db.Keyspace("events/bank")
+			require.NoError(t, err)
+			_, err = s.Retain(ctx, eventstore.Retention{Before: 1})
+			require.NoError(t, err)
+			older, err := main.Get([]byte("ba"))
+			require.NoError(t, err)
+			_, err = s.Retain(ctx, eventstore.Retention{Before: 3})
+			require.NoError(t, err)
+			verify(t, s)
+			require.NoError(t, lose(main, bytes.Clone(older)))
+			_, err = s.Verify(ctx)
+			require.ErrorIs(t, err, eventstore.ErrDamaged)
+
+			require.NoError(t, s.Reindex(ctx))
+			verify(t, s)
+			require.Equal(t, uint64(4), add(t, s, "a", "4").First)
+			require.Equal(t, []string{"a/4 4"}, stream(t, s, "a", 4))
+			for _, err := range s.Stream(ctx, "a", 1) {
+				require.ErrorIs(t, err, eventstore.ErrRetained)
+			}
+			require.Equal(t, []string{"b/1 1", "b/2 2"}, stream(t, s, "b", 1))
+			verify(t, s)
+			require.NoError(t, s.Reindex(ctx))
+			verify(t, s)
+		})
+	}
 }

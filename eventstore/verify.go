@@ -188,6 +188,17 @@ func (v *verifier) ends() error {
 	for stream := range v.streams {
 		v.problem("%w: stream %q has no head", ErrDamaged, stream)
 	}
+	for e, err := range v.main.Prefix([]byte{'b'}) {
+		if err != nil {
+			return err
+		}
+		stream := string(e.Key[1:])
+		if has, err := v.main.Has(headKey(stream)); err != nil {
+			return err
+		} else if !has && v.streams[stream] == nil {
+			v.problem("%w: stream %q, of which all was taken out, has no head", ErrDamaged, stream)
+		}
+	}
 	var entries uint64
 	for _, err := range v.main.Prefix([]byte{'i'}) {
 		if err != nil {
@@ -204,10 +215,13 @@ func (v *verifier) ends() error {
 // Reindex makes heads and index anew from the events, in one walk over the topic, by
 // durable commits of some events each: for a store that was salvaged, where commits have
 // other LSNs, or events at the end are lost. Nobody else may append meanwhile: if somebody
-// did it returns ErrConflict, and is to be called again, as after any other error. Heads
-// of streams whose events were all taken out stay. Versions that are missing in the
-// middle of a stream stay missing, and reads say so. It needs memory for the head of
-// each stream.
+// did it returns ErrConflict, and is to be called again, as after any other error.
+// Versions that are missing in the middle of a stream stay missing, and reads say so. It
+// needs memory for the head of each stream.
+//
+// A stream of which no event is left goes on behind the last version that is known of it:
+// that before which Retain has noted that it begins, or, in a store out of which events
+// were taken, that of its head. So no version that was taken out is given again.
 func (s *Store) Reindex(ctx context.Context) error {
 	floor, err := s.First()
 	if err != nil {
@@ -221,7 +235,7 @@ func (s *Store) Reindex(ctx context.Context) error {
 		return err
 	}
 	next := s.seq.Next()
-	r := reindexer{s: s, next: next, heads: map[string]head{}}
+	r := reindexer{s: s, next: next, heads: map[string]head{}, taken: max(floor, first) > 0}
 	if err := s.clearIndex(ctx); err != nil {
 		return err
 	}
@@ -255,6 +269,7 @@ type reindexer struct {
 	s     *Store
 	next  uint64 // offset behind the last event when it began
 	heads map[string]head
+	taken bool // events were taken out at the front, or are lost there
 	puts  []entry
 	names []string // their streams
 	last  string   // stream of the last event
@@ -339,13 +354,17 @@ func (r *reindexer) putHeads(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.lostHeads(ctx)
+	// A stream of which no event is left may have a head, or a base, or both.
+	if err := r.otherHeads(ctx, 'b'); err != nil {
+		return err
+	}
+	return r.otherHeads(ctx, 'h')
 }
 
-// lostHeads mends the heads of streams of which no event is left, and which were not
-// taken out: they end where they began.
-func (r *reindexer) lostHeads(ctx context.Context) error {
-	for from := []byte{'h'}; from != nil; {
+// otherHeads mends the heads of streams of which no event is left, and which have a key
+// with a letter.
+func (r *reindexer) otherHeads(ctx context.Context, letter byte) error {
+	for from := []byte{letter}; from != nil; {
 		var next []byte
 		if err := r.s.db.UpdateLevel(ctx, forebay.Durable, func(tx *forebay.Tx) error {
 			main, err := tx.Keyspace(r.s.main.Name())
@@ -353,7 +372,7 @@ func (r *reindexer) lostHeads(ctx context.Context) error {
 				return err
 			}
 			var keys [][]byte
-			for e, err := range main.Range(from, []byte{'h' + 1}) {
+			for e, err := range main.Range(from, []byte{letter + 1}) {
 				if err != nil {
 					return err
 				}
@@ -372,20 +391,7 @@ func (r *reindexer) lostHeads(ctx context.Context) error {
 				if _, has := r.heads[stream]; has {
 					continue
 				}
-				b, err := baseOf(main.Reader, stream)
-				if err != nil {
-					return err
-				}
-				h, err := headOf(main.Reader, stream)
-				if err == nil && h.version == b.first-1 && h.hash == b.prev {
-					continue
-				}
-				if b.first == 1 {
-					err = main.Delete(key)
-				} else {
-					err = main.Put(key, head{b.first - 1, h.at, b.prev}.encode())
-				}
-				if err != nil {
+				if err := r.otherHead(main, stream); err != nil {
 					return err
 				}
 			}
@@ -396,4 +402,26 @@ func (r *reindexer) lostHeads(ctx context.Context) error {
 		from = next
 	}
 	return nil
+}
+
+// otherHead mends the head of a stream of which no event is left.
+func (r *reindexer) otherHead(main forebay.Space, stream string) error {
+	b, err := baseOf(main.Reader, stream)
+	if err != nil {
+		return err
+	}
+	h, err := headOf(main.Reader, stream)
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	switch {
+	case err == nil && h.version == b.first-1 && h.hash == b.prev:
+		return nil
+	case err == nil && h.version >= b.first && r.taken:
+		// It may be that Retain took them, and its note is lost: they are not given again.
+		return main.Put(baseKey(stream), base{h.version + 1, h.hash}.encode())
+	case b.first == 1: // nothing was taken out, and what there was is lost
+		return main.Delete(headKey(stream))
+	}
+	return main.Put(headKey(stream), head{b.first - 1, h.at, b.prev}.encode())
 }

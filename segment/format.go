@@ -174,7 +174,7 @@ func unbind(b []byte, id *ID, offset uint64, kind blockKind) {
 	binary.LittleEndian.PutUint64(sum, binary.LittleEndian.Uint64(sum)^bind(id, offset, kind))
 }
 
-// trailer is what a block says of itself, once verified.
+// trailer is what a block says of itself: once it is verified, or is to be written.
 type trailer struct {
 	comp   Compression
 	rawLen int

@@ -192,15 +192,7 @@ func TestResealedDamage(t *testing.T) {
 	for range rounds {
 		b := slices.Clone(seeds[r.IntN(len(seeds))])
 		for range 1 + r.IntN(3) {
-			i := r.IntN(len(b))
-			switch r.IntN(3) {
-			case 0:
-				b[i] ^= 1 << r.IntN(8)
-			case 1:
-				b[i] = byte(r.Uint32())
-			case 2:
-				copy(b[i:], []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}[r.IntN(9):])
-			}
+			spoil(r, b, r.IntN(len(b)))
 		}
 		reseal(b)
 		if _, err := openBytes(b, Options{}); err == nil {
@@ -210,6 +202,18 @@ func TestResealedDamage(t *testing.T) {
 	}
 	t.Logf("%d of %d files opened", opened, rounds)
 	require.Greater(t, opened, rounds/2, "reseal must get past the footer")
+}
+
+// spoil changes a bit, a byte or a number at i.
+func spoil(r *rand.Rand, b []byte, i int) {
+	switch r.IntN(3) {
+	case 0:
+		b[i] ^= 1 << r.IntN(8)
+	case 1:
+		b[i] = byte(r.Uint32())
+	case 2:
+		copy(b[i:], []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}[r.IntN(9):])
+	}
 }
 
 func TestResealLeavesAnIntactFileAlone(t *testing.T) {

@@ -531,14 +531,7 @@ func TestAbusePacked(t *testing.T) {
 			if r.IntN(2) == 0 { // the index and what is behind it
 				i = len(b) - 1 - r.IntN(min(len(b), 900))
 			}
-			switch r.IntN(3) {
-			case 0:
-				b[i] ^= 1 << r.IntN(8)
-			case 1:
-				b[i] = byte(r.Uint32())
-			case 2:
-				copy(b[i:], []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}[r.IntN(9):])
-			}
+			spoil(r, b, i)
 		}
 		reseal(b)
 		rd, err := openBytes(b, Options{})

@@ -220,10 +220,7 @@ func (l *load) snapshot() error {
 
 // reads gets random keys of a settled store.
 func (l *load) reads() error {
-	prepare := *l.config
-	prepare.ops, prepare.keys, prepare.batch, prepare.writers, prepare.level = l.puts, l.puts, 100, 4, "written"
-	first := &load{config: &prepare, db: l.db, dir: l.dir, latency: hdrhistogram.New(1, int64(time.Minute), 3)}
-	if err := first.random(context.Background()); err != nil {
+	if err := l.prepare(); err != nil {
 		return err
 	}
 	if err := l.db.Compact(context.Background()); err != nil {
@@ -236,15 +233,49 @@ func (l *load) reads() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(l.seconds)*time.Second)
 	defer cancel()
+	return l.gets(ctx, l.writers, &l.done)
+}
+
+// mixed gets random keys from as many goroutines as overwrite them: what asks
+// for most memory, as writes want memtables and reads want the cache.
+func (l *load) mixed() error {
+	if err := l.prepare(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(l.seconds)*time.Second)
+	defer cancel()
+	l.ops, l.keys = 1<<40, l.puts
+	var writeErr error
+	var wg sync.WaitGroup
+	wg.Go(func() { writeErr = l.random(ctx) })
+	l.began = time.Now()
+	var gets atomic.Int64
+	err := l.gets(ctx, l.writers, &gets)
+	cancel() // a get that failed ends the puts
+	wg.Wait()
+	return errors.Join(err, writeErr)
+}
+
+// prepare puts what is read later.
+func (l *load) prepare() error {
+	c := *l.config
+	c.ops, c.keys, c.batch, c.writers, c.level = l.puts, l.puts, 100, 4, "written"
+	first := &load{config: &c, db: l.db, dir: l.dir, latency: hdrhistogram.New(1, int64(time.Minute), 3)}
+	return first.random(context.Background())
+}
+
+// gets gets random keys from several goroutines, and counts them in done, until
+// ctx ends or a get fails.
+func (l *load) gets(ctx context.Context, goroutines int, done *atomic.Int64) error {
 	var wg sync.WaitGroup
 	var found, missing atomic.Int64
 	var failed atomic.Pointer[error]
-	for w := range l.writers {
+	for w := range goroutines {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(w), 2))
 			h := hdrhistogram.New(1, int64(time.Minute), 3)
 			var k [16]byte
-			for n := 0; ctx.Err() == nil; n++ {
+			for ctx.Err() == nil && failed.Load() == nil {
 				start := time.Now()
 				err := l.db.GetFunc(key(k[:0], r.Uint64N(uint64(l.puts))), func([]byte) error { return nil })
 				switch {
@@ -257,11 +288,13 @@ func (l *load) reads() error {
 					return
 				}
 				_ = h.RecordValue(int64(time.Since(start)))
-				l.done.Add(1)
+				done.Add(1)
 			}
-			l.mu.Lock()
-			l.latency.Merge(h)
-			l.mu.Unlock()
+			if done == &l.done { // latencies are those of what done counts
+				l.mu.Lock()
+				l.latency.Merge(h)
+				l.mu.Unlock()
+			}
 		})
 	}
 	wg.Wait()
@@ -269,7 +302,7 @@ func (l *load) reads() error {
 		return *err
 	}
 	st := l.db.Stats()
-	fmt.Printf("%.0f gets/s from %d goroutines; %d found, %d not; of the blocks %.1f %% were in the cache\n", float64(l.done.Load())/time.Since(l.began).Seconds(), l.writers,
+	fmt.Printf("%.0f gets/s from %d goroutines; %d found, %d not; of the blocks %.1f %% were in the cache\n", float64(done.Load())/time.Since(l.began).Seconds(), goroutines,
 		found.Load(), missing.Load(), 100*float64(st.CacheHits)/float64(st.CacheHits+st.CacheMisses))
 	return nil
 }

@@ -6,6 +6,7 @@
 //	go run ./bench/soak -load queue   -ops 10000000   # put at the tail, take from the front
 //	go run ./bench/soak -load snapshot -seconds 60    # one snapshot, scanned again and again
 //	go run ./bench/soak -load reads -writers 8        # random gets of a settled store
+//	go run ./bench/soak -load mixed -writers 4        # puts and gets beside each other
 package main
 
 import (
@@ -41,13 +42,13 @@ type config struct {
 
 func main() {
 	var c config
-	flag.StringVar(&c.load, "load", "random", "random, queue, snapshot or reads")
+	flag.StringVar(&c.load, "load", "random", "random, queue, snapshot, reads or mixed")
 	flag.StringVar(&c.dir, "dir", "", "where the store is made; a new directory of the system's if empty")
 	flag.Int64Var(&c.ops, "ops", 1_000_000, "how many puts")
 	flag.Int64Var(&c.keys, "keys", 0, "how many different keys; as many as puts if 0")
-	flag.IntVar(&c.seconds, "seconds", 60, "how long is read")
-	flag.Int64Var(&c.puts, "puts", 500_000, "how many keys the snapshot, or the store that is read, has")
-	flag.IntVar(&c.writers, "writers", 64, "goroutines that write, or read")
+	flag.IntVar(&c.seconds, "seconds", 60, "how long is read, and for mixed also written")
+	flag.Int64Var(&c.puts, "puts", 500_000, "how many keys the snapshot, or the store that is read, has; as many are overwritten")
+	flag.IntVar(&c.writers, "writers", 64, "goroutines that write, or read; for mixed as many of either")
 	flag.IntVar(&c.batch, "batch", 1, "puts in a commit")
 	flag.IntVar(&c.value, "value", 100, "bytes of a value, half of them random")
 	flag.StringVar(&c.level, "level", "durable", "durable, written or buffered")
@@ -98,6 +99,8 @@ func run(c *config) error {
 		err = l.snapshot()
 	case "reads":
 		err = l.reads()
+	case "mixed":
+		err = l.mixed()
 	default:
 		err = fmt.Errorf("-load %s is unknown", c.load)
 	}
@@ -114,7 +117,7 @@ func run(c *config) error {
 		return err
 	}
 	if c.plot != "" {
-		if err := s.plot(c.plot); err != nil {
+		if err := s.plot(c.plot, c.memory); err != nil {
 			return err
 		}
 	}

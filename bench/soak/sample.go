@@ -30,6 +30,9 @@ type sample struct {
 	limit                 int64
 }
 
+// beyond is what a store may take beyond its MemoryLimit, in bytes.
+const beyond = 64 << 20
+
 // sampler takes a sample each second.
 type sampler struct {
 	start time.Time
@@ -153,8 +156,8 @@ func describe(db *forebay.DB, dir string) string {
 
 func ratio(a, b int64) float64 { return float64(a) / float64(max(b, 1)) }
 
-// plot draws the samples and writes them as a table.
-func (s *sampler) plot(prefix string) error {
+// plot draws the samples and writes them as a table; memory is MemoryLimit.
+func (s *sampler) plot(prefix string, memory int64) error {
 	if err := os.MkdirAll(filepath.Dir(prefix), 0o755); err != nil {
 		return err
 	}
@@ -170,13 +173,15 @@ func (s *sampler) plot(prefix string) error {
 	if err := s.draw(prefix+"-rate", "puts per second", func(p sample) []float64 { return []float64{p.rate} }, "puts"); err != nil {
 		return err
 	}
-	return s.draw(prefix+"-memory", "MiB", func(p sample) []float64 { return []float64{mib(p.anon), mib(p.memtables), mib(p.cache)} }, "anonymous memory", "memtables", "block cache")
+	return s.draw(prefix+"-memory", "MiB", func(p sample) []float64 {
+		return []float64{mib(p.anon), mib(p.memtables), mib(p.cache), mib(memory + beyond)}
+	}, "anonymous memory", "memtables", "block cache", "MemoryLimit + 64 MiB")
 }
 
 func (s *sampler) draw(name, unit string, values func(sample) []float64, lines ...string) error {
 	p := plot.New()
 	p.X.Label.Text, p.Y.Label.Text, p.Y.Min = "seconds", unit, 0
-	colors := []color.Color{color.RGBA{B: 200, A: 255}, color.RGBA{G: 140, A: 255}, color.RGBA{R: 200, A: 255}}
+	colors := []color.Color{color.RGBA{B: 200, A: 255}, color.RGBA{G: 140, A: 255}, color.RGBA{R: 200, A: 255}, color.Gray{Y: 120}}
 	for i, what := range lines {
 		pts := make(plotter.XYs, len(s.all))
 		for j, one := range s.all {
@@ -192,7 +197,7 @@ func (s *sampler) draw(name, unit string, values func(sample) []float64, lines .
 	}
 	p.Add(plotter.NewGrid())
 	p.Legend.Top = true
-	p.Y.Max *= 1.2 // room for the legend
+	p.Y.Max *= 1.35 // room for the legend
 	for _, ext := range []string{".svg", ".png"} {
 		if err := p.Save(20*vg.Centimeter, 10*vg.Centimeter, name+ext); err != nil {
 			return err

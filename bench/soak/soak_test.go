@@ -9,7 +9,7 @@ import (
 // TestLoads runs each load for a moment: that it ends without an error is what
 // the loads themselves check.
 func TestLoads(t *testing.T) {
-	for _, load := range []string{"random", "queue", "snapshot"} {
+	for _, load := range []string{"random", "queue", "snapshot", "mixed"} {
 		t.Run(load, func(t *testing.T) {
 			prefix := filepath.Join(t.TempDir(), "plot")
 			c := config{load: load, dir: t.TempDir(), ops: 20_000, keys: 5_000, seconds: 1, writers: 8, batch: 1, value: 100, level: "written",

@@ -233,7 +233,7 @@ func (l *load) reads() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(l.seconds)*time.Second)
 	defer cancel()
-	return l.gets(ctx, l.writers, &l.done)
+	return l.gets(ctx, &l.done, l.latency)
 }
 
 // mixed gets random keys from as many goroutines as overwrite them: what asks
@@ -250,8 +250,8 @@ func (l *load) mixed() error {
 	wg.Go(func() { writeErr = l.random(ctx) })
 	l.began = time.Now()
 	var gets atomic.Int64
-	err := l.gets(ctx, l.writers, &gets)
-	cancel() // a get that failed ends the puts
+	err := l.gets(ctx, &gets, hdrhistogram.New(1, int64(time.Minute), 3)) // the report is of puts
+	cancel()                                                              // a get that failed ends the puts
 	wg.Wait()
 	return errors.Join(err, writeErr)
 }
@@ -264,13 +264,13 @@ func (l *load) prepare() error {
 	return first.random(context.Background())
 }
 
-// gets gets random keys from several goroutines, and counts them in done, until
-// ctx ends or a get fails.
-func (l *load) gets(ctx context.Context, goroutines int, done *atomic.Int64) error {
+// gets gets random keys from several goroutines until ctx ends or a get fails, counts
+// them in done and adds how long they took, in ns, to latency.
+func (l *load) gets(ctx context.Context, done *atomic.Int64, latency *hdrhistogram.Histogram) error {
 	var wg sync.WaitGroup
 	var found, missing atomic.Int64
 	var failed atomic.Pointer[error]
-	for w := range goroutines {
+	for w := range l.writers {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(w), 2))
 			h := hdrhistogram.New(1, int64(time.Minute), 3)
@@ -290,11 +290,9 @@ func (l *load) gets(ctx context.Context, goroutines int, done *atomic.Int64) err
 				_ = h.RecordValue(int64(time.Since(start)))
 				done.Add(1)
 			}
-			if done == &l.done { // latencies are those of what done counts
-				l.mu.Lock()
-				l.latency.Merge(h)
-				l.mu.Unlock()
-			}
+			l.mu.Lock()
+			latency.Merge(h)
+			l.mu.Unlock()
 		})
 	}
 	wg.Wait()
@@ -302,7 +300,7 @@ func (l *load) gets(ctx context.Context, goroutines int, done *atomic.Int64) err
 		return *err
 	}
 	st := l.db.Stats()
-	fmt.Printf("%.0f gets/s from %d goroutines; %d found, %d not; of the blocks %.1f %% were in the cache\n", float64(done.Load())/time.Since(l.began).Seconds(), goroutines,
+	fmt.Printf("%.0f gets/s from %d goroutines; %d found, %d not; of the blocks %.1f %% were in the cache\n", float64(done.Load())/time.Since(l.began).Seconds(), l.writers,
 		found.Load(), missing.Load(), 100*float64(st.CacheHits)/float64(st.CacheHits+st.CacheMisses))
 	return nil
 }

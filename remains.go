@@ -28,19 +28,25 @@ func (db *DB) worthSettling(f *wal.FileInfo) bool {
 }
 
 // settleRemainsSoon has what is left of nearly dead log files settled in the background, if
-// there are such.
+// there are such. While that runs, it is done once more behind it: it looked at the files
+// as they were when it began.
 func (db *DB) settleRemainsSoon() {
 	files := db.log.Files()
-	if !slices.ContainsFunc(files, func(f wal.FileInfo) bool { return db.worthSettling(&f) }) || !db.seqs.settling.CompareAndSwap(false, true) {
+	if !slices.ContainsFunc(files, func(f wal.FileInfo) bool { return db.worthSettling(&f) }) || db.seqs.settling.Add(1) > 1 {
 		return
 	}
 	if !db.spawn(func() {
-		defer db.seqs.settling.Store(false)
-		if err := db.settleRemains(db.ctx); err != nil && !errors.Is(err, ErrClosed) && db.ctx.Err() == nil {
-			db.opts.Logger.Warn("log files of which little is needed stay", "error", err)
+		for {
+			asked := db.seqs.settling.Load()
+			if err := db.settleRemains(db.ctx); err != nil && !errors.Is(err, ErrClosed) && db.ctx.Err() == nil {
+				db.opts.Logger.Warn("log files of which little is needed stay", "error", err)
+			}
+			if db.seqs.settling.CompareAndSwap(asked, 0) {
+				return
+			}
 		}
 	}) {
-		db.seqs.settling.Store(false)
+		db.seqs.settling.Store(0)
 	}
 }
 

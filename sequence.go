@@ -50,8 +50,9 @@ type sequences struct {
 	// trims is held by who takes items out and then tells the log what it need not
 	// keep for them: nobody may count in between.
 	trims sync.Mutex
-	// settling: what is left of nearly dead log files is being settled.
-	settling atomic.Bool
+	// settling counts how often it was asked for to settle what is left of nearly dead log
+	// files, since a goroutine does it.
+	settling atomic.Int64
 }
 
 func (s *sequences) get(id uint64) *Sequence {

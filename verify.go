@@ -163,17 +163,24 @@ func (s *Sequence) verify(ctx context.Context, done *Verified) (err error) {
 		if err == nil && (at != lsn || !s.appended(rec, e)) {
 			err = &CorruptionError{File: s.db.cfg.LogDir, Offset: -1, Reason: fmt.Sprintf("item %d of sequence %q is not in log record %d", e.Offset, s.Name(), lsn)}
 		}
-		if err == nil {
-			done.Items += e.Count
-			done.ItemBytes += e.Size
-		} else if first, _, berr := s.Bounds(); errors.Is(berr, ErrKeyspaceDropped) {
-			err = berr // all of it went meanwhile
-		} else if berr == nil && e.Offset < first { // it was trimmed meanwhile
-			err = nil
-		} else if v, serr := s.settledOf(lsn); serr == nil && v != nil { // it was settled meanwhile
-			err = nil
+		if err != nil {
+			first, _, berr := s.Bounds()
+			if errors.Is(berr, ErrKeyspaceDropped) {
+				err = berr // all of it went meanwhile
+				return false
+			}
+			if berr == nil && e.Offset < first { // it was trimmed meanwhile
+				err = nil
+				return true
+			}
+			if v, serr := s.settledOf(lsn); serr != nil || v == nil {
+				return false
+			}
+			err = nil // it was settled meanwhile
 		}
-		return err == nil
+		done.Items += e.Count
+		done.ItemBytes += e.Size
+		return true
 	})
 	return errors.Join(err, eachErr)
 }

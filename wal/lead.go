@@ -106,7 +106,7 @@ func (l *Log) Submit(r *Request) error {
 	if err := check(r); err != nil {
 		return err
 	}
-	g, lead, _, err := l.enqueue(r, true)
+	g, lead, _, err := l.enqueue(r, true, false)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,8 @@ func check(r *Request) error {
 
 // do enqueues r, leads if it must, and waits.
 func (l *Log) do(r *Request) error {
-	g, lead, first, err := l.enqueue(r, false)
+	found := r.Level != Durable && r.fn == nil && l.look()
+	g, lead, first, err := l.enqueue(r, false, found)
 	if err != nil {
 		return err
 	}
@@ -177,10 +178,14 @@ func (l *Log) do(r *Request) error {
 func (l *Log) exec(fn func() error) error { return l.do(&Request{fn: fn}) }
 
 // enqueue joins r to the open group, or makes its caller the leader.
-func (l *Log) enqueue(r *Request, async bool) (g *group, lead, first bool, err error) {
+func (l *Log) enqueue(r *Request, async, found bool) (g *group, lead, first bool, err error) {
 	l.mu.Lock()
+	if !async && r.Level != Durable {
+		l.looks.count(found)
+	}
 	if !async && !l.leading && !l.closed && !l.mayHold(r) { // nobody else ever sees the group
 		l.leading = true
+		l.leads(leadsAlone)
 		l.mu.Unlock()
 		l.alone.reqs = append(l.alone.reqs[:0], r)
 		return &l.alone, true, true, nil
@@ -194,6 +199,7 @@ func (l *Log) enqueue(r *Request, async bool) (g *group, lead, first bool, err e
 	}
 	if !l.leading {
 		l.leading = true
+		l.leads(leadsAlone)
 		g = &group{reqs: []*Request{r}, done: make(chan struct{})}
 		r.g = g
 		if !async { // it holds
@@ -204,6 +210,7 @@ func (l *Log) enqueue(r *Request, async bool) (g *group, lead, first bool, err e
 	if l.open == nil {
 		l.open = &group{done: make(chan struct{}), lead: make(chan struct{}, 1), async: async, quick: true, reqs: make([]*Request, 0, 16)}
 	}
+	l.leads(leadsJoined)
 	l.open.quick = l.open.quick && r.Level != Durable && r.fn == nil
 	l.open.reqs = append(l.open.reqs, r)
 	for i := range r.Records {
@@ -242,6 +249,7 @@ func (l *Log) leadOne(g *group, on bool) *group {
 		g.reqs[0] = nil
 	}
 	if next == nil {
+		l.leads(leadsNobody)
 		l.leading = false // from here on l.alone is another's
 	} else {
 		l.expect += len(next.reqs)
@@ -268,6 +276,7 @@ func (l *Log) leadOne(g *group, on bool) *group {
 // close closes the open group to others; mu is held.
 func (l *Log) close(g *group) {
 	l.open = nil
+	l.leads(leadsAlone)
 	if g.full != nil {
 		close(g.full)
 	}

@@ -49,6 +49,8 @@ type Log struct {
 	_       [64]byte
 	waiting atomic.Int64 // see Waiting; a line of the cache of its own
 	_       [56]byte
+	looks   looks
+	_       [64]byte
 
 	// owned by the leader
 	cur    *logFile // nil until the first commit after an open

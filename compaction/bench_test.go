@@ -3,6 +3,7 @@ package compaction
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -15,9 +16,15 @@ import (
 	"github.com/forebaydb/forebay/vfs"
 )
 
-// BenchmarkRun merges four segments of 100,000 random keys with values of 100
-// bytes, half of which compress, in memory.
+// BenchmarkRun merges segments of 400,000 random keys in all, with values of 100 bytes,
+// half of which compress, in memory.
 func BenchmarkRun(b *testing.B) {
+	for _, inputs := range []int{4, 24} {
+		b.Run(fmt.Sprintf("%d", inputs), func(b *testing.B) { benchRun(b, inputs) })
+	}
+}
+
+func benchRun(b *testing.B, inputs int) {
 	mem := vfs.NewMem()
 	require.NoError(b, vfs.MkdirDurable(mem, "db"))
 	next := uint64(0)
@@ -26,8 +33,8 @@ func BenchmarkRun(b *testing.B) {
 	var segs []manifest.Segment
 	readers := map[uint64]*segment.Reader{}
 	value := make([]byte, 100)
-	for i := range 4 {
-		keys := make([]uint64, 100_000)
+	for i := range inputs {
+		keys := make([]uint64, 400_000/inputs)
 		for k := range keys {
 			keys[k] = rng.Uint64()
 		}
@@ -46,7 +53,7 @@ func BenchmarkRun(b *testing.B) {
 		segs, readers[s[0].Number] = append(segs, s[0]), r[0]
 	}
 	p, _ := PlanRange(segs, Options{Above: 10}, nil, nil, nil)
-	b.SetBytes(4 * 100_000 * 116)
+	b.SetBytes(400_000 * 116)
 	for b.Loop() {
 		r, err := Run(context.Background(), &Config{Files: files, Above: 10}, p, func(n uint64) *segment.Reader { return readers[n] })
 		require.NoError(b, err)

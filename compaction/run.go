@@ -335,7 +335,7 @@ func (m *part) run(ctx context.Context) error {
 	}
 	keep := NewBelow(m.p.Below).Keep(merge.Keep{Snapshots: m.cfg.Snapshots, Above: m.cfg.Above})
 	m.dels = keep.Dels(dels)
-	it := merge.Compact(m.watch(ctx, merge.NewUncovered(sources, keep.Oldest())), dels, keep)
+	it := merge.Compact(m.watch(ctx, merge.NewUncovered(sources, keep.Oldest(), m.p.Lo, m.p.Hi)), dels, keep)
 	for ok := it.First(); ok && err == nil; ok = err == nil && it.Next() {
 		key := it.Key()
 		if !bytes.Equal(key, m.last) {

@@ -339,7 +339,7 @@ func TestCompactUncovered(t *testing.T) {
 		dels := rangedel.New(h.dels)
 		want := compacted(t, Compact(newSliceIter(h.all, &fuse{-1}), dels, keep))
 		sources := h.sources(rng, &fuse{-1})
-		require.Equal(t, want, compacted(t, Compact(NewUncovered(sources, keep.Oldest()), dels, keep)))
+		require.Equal(t, want, compacted(t, Compact(NewUncovered(sources, keep.Oldest(), []byte("k00"), []byte("k31")), dels, keep)))
 	}
 }
 
@@ -459,7 +459,7 @@ func TestUncoveredModel(t *testing.T) {
 				want = append(want, v)
 			}
 		}
-		it := NewUncovered(h.sources(rng, &fuse{-1}), lsn)
+		it := NewUncovered(h.sources(rng, &fuse{-1}), lsn, []byte("k0"), []byte("k4"))
 		drive(t, rng, it, want, 60)
 		require.NoError(t, it.Close())
 	}

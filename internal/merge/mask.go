@@ -43,7 +43,7 @@ func (w *window) has(key []byte) bool {
 	return w.set && (w.hi == nil || bytes.Compare(key, w.hi) < 0) && (w.lo == nil || bytes.Compare(key, w.lo) >= 0)
 }
 
-func newMask(sources []Source, lsn base.LSN, lo, hi []byte) *mask {
+func newMask(sources []Source, lsn base.LSN, lo, hi []byte, skip int) *mask {
 	k := &mask{lsn: lsn, lo: lo, hi: hi, seen: make([]int, len(sources)), max: make([]base.LSN, len(sources))}
 	iters := make([]base.Iterator, len(sources))
 	for i, s := range sources {
@@ -54,7 +54,7 @@ func newMask(sources []Source, lsn base.LSN, lo, hi []byte) *mask {
 			}
 		}
 	}
-	k.m = newMerger(iters)
+	k.m = newMerger(iters, skip)
 	return k
 }
 

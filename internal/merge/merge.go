@@ -31,15 +31,17 @@ import (
 // the order of the arguments shows it and the others are passed over. The
 // result owns iters: Close closes each of them, and one alone is returned as
 // it is. Like each of them it is used by one goroutine at a time.
-func New(iters ...base.Iterator) base.Iterator {
+func New(iters ...base.Iterator) base.Iterator { return newOf(iters, noHeads) }
+
+func newOf(iters []base.Iterator, skip int) base.Iterator {
 	if len(iters) == 1 {
 		return iters[0]
 	}
-	return newMerger(iters)
+	return newMerger(iters, skip)
 }
 
-func newMerger(iters []base.Iterator) *merger {
-	m := &merger{sources: make([]source, len(iters))}
+func newMerger(iters []base.Iterator, skip int) *merger {
+	m := &merger{sources: make([]source, len(iters)), skip: skip}
 	for i, it := range iters {
 		m.sources[i] = source{it: it, rank: i}
 	}
@@ -53,8 +55,12 @@ type source struct {
 	it   base.Iterator
 	key  []byte
 	lsn  base.LSN
+	head uint64 // of the key, behind merger.skip; all the same without
 	rank int
 }
+
+// noHeads is the skip of a merger that knows nothing of its keys.
+const noHeads = -1
 
 // merger keeps the sources that stand on a version in a binary heap. When it
 // walks forward each of them stands at or behind the current version, when it
@@ -66,6 +72,9 @@ type merger struct {
 	reverse bool
 	err     error
 	saved   []byte // see save
+	// skip is the length of a prefix that all keys share, or noHeads. Behind it most
+	// keys are told apart by eight bytes.
+	skip int
 }
 
 func (m *merger) First() bool {
@@ -120,8 +129,17 @@ func (m *merger) load(s *source, ok bool) bool {
 		}
 		return false
 	}
-	s.key, s.lsn = s.it.Key(), s.it.LSN()
+	m.stand(s)
 	return true
+}
+
+// stand takes over the version on which s stands.
+func (m *merger) stand(s *source) {
+	s.key, s.lsn = s.it.Key(), s.it.LSN()
+	s.head = 0
+	if m.skip >= 0 && m.skip <= len(s.key) { // it is, but for a damage that no checksum found
+		s.head = base.HeadBehind(s.key, m.skip)
+	}
 }
 
 func (m *merger) fail(err error) {
@@ -201,7 +219,7 @@ func (m *merger) moved(i int, ok bool) bool {
 func (m *merger) settle() bool {
 	for i := 1; i < len(m.heap) && i <= 2; {
 		top, s := m.heap[0], m.heap[i]
-		if s.lsn != top.lsn || string(s.key) != string(top.key) {
+		if s.lsn != top.lsn || s.head != top.head || string(s.key) != string(top.key) {
 			i++
 			continue
 		}
@@ -233,6 +251,9 @@ func (m *merger) down(i int) {
 
 // before says whether a comes before b in the direction of the walk.
 func (m *merger) before(a, b *source) bool {
+	if a.head != b.head {
+		return (a.head < b.head) != m.reverse
+	}
 	c := base.Compare(a.key, a.lsn, b.key, b.lsn)
 	if c == 0 {
 		return a.rank < b.rank
@@ -269,7 +290,7 @@ func (m *merger) Run(dst []base.Version, most int, back bool) []base.Version {
 func (m *merger) Advance(n int) {
 	s := m.heap[0]
 	s.it.(base.Runner).Advance(n)
-	s.key, s.lsn = s.it.Key(), s.it.LSN()
+	m.stand(s)
 }
 
 func (m *merger) Valid() bool     { return len(m.heap) > 0 }

@@ -3,7 +3,9 @@ package merge
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sort"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -55,6 +57,55 @@ func TestModel(t *testing.T) {
 		it := New(iters...)
 		drive(t, rng, it, all, 200)
 		require.NoError(t, it.Close())
+	}
+}
+
+// TestHeads: with the bounds of all keys at hand nothing comes in another order, whatever
+// the keys have in common, and however long they are.
+func TestHeads(t *testing.T) {
+	rng := newRand(t)
+	for range 300 {
+		prefix := strings.Repeat("p", rng.IntN(12))
+		k, n := 2+rng.IntN(6), rng.IntN(200)
+		parts := make([][]ver, k)
+		lo, hi := "\xff", ""
+		for lsn := range n {
+			key := make([]byte, rng.IntN(12))
+			for i := range key {
+				key[i] = "\x00\x01\xff"[rng.IntN(3)]
+			}
+			v := ver{prefix + string(key), base.LSN(lsn + 1), base.KindPut, fmt.Sprint(lsn)}
+			if v.key == "" {
+				continue
+			}
+			lo, hi = min(lo, v.key), max(hi, v.key+"\x00")
+			for range 1 + rng.IntN(2) { // some are in two
+				i := rng.IntN(k)
+				parts[i] = append(parts[i], v)
+			}
+		}
+		var plain, headed []base.Iterator
+		for _, p := range parts {
+			p = slices.Compact(sorted(p))
+			plain, headed = append(plain, newSliceIter(p, &fuse{-1})), append(headed, newSliceIter(p, &fuse{-1}))
+		}
+		want, got := New(plain...), newOf(headed, base.CommonPrefix([]byte(lo), []byte(hi)))
+		for range 2 {
+			ok := want.First()
+			require.Equal(t, ok, got.First())
+			for ok {
+				require.Equal(t, current(want), current(got))
+				ok = want.Next()
+				require.Equal(t, ok, got.Next())
+			}
+			ok = want.Last()
+			require.Equal(t, ok, got.Last())
+			for ok {
+				require.Equal(t, current(want), current(got))
+				ok = want.Prev()
+				require.Equal(t, ok, got.Prev())
+			}
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ type belowSkipperBack interface {
 // shows it. The result owns their iterators: Close closes them. lo and hi are
 // kept, not copied, and must not change.
 func NewReader(sources []Source, lsn base.LSN, lo, hi []byte) *Visible {
-	v := newVisible(uncovered(sources, lsn, lo, hi), lsn, lo, hi)
+	v := newVisible(uncovered(sources, lsn, lo, hi, noHeads), lsn, lo, hi)
 	for _, s := range sources {
 		if s.MaxLSN >= base.OwnLSN {
 			// Own versions stand before those at lsn.
@@ -59,12 +59,12 @@ func NewReader(sources []Source, lsn base.LSN, lo, hi []byte) *Visible {
 // NewUncovered returns an iterator over all versions of sources, as New does,
 // but for those that range deletes hide from every reader at or above lsn. It
 // serves a merge of inputs with keep.Oldest as the LSN: Compact leaves out the
-// same versions, but reads them.
-func NewUncovered(sources []Source, lsn base.LSN) base.Iterator {
-	return uncovered(sources, lsn, nil, nil)
+// same versions, but reads them. All keys are from lo, inclusive, to hi, exclusive.
+func NewUncovered(sources []Source, lsn base.LSN, lo, hi []byte) base.Iterator {
+	return uncovered(sources, lsn, nil, nil, base.CommonPrefix(lo, hi))
 }
 
-func uncovered(sources []Source, lsn base.LSN, lo, hi []byte) base.Iterator {
+func uncovered(sources []Source, lsn base.LSN, lo, hi []byte, skip int) base.Iterator {
 	iters := make([]base.Iterator, len(sources))
 	some := false
 	for i, s := range sources {
@@ -74,7 +74,7 @@ func uncovered(sources []Source, lsn base.LSN, lo, hi []byte) base.Iterator {
 		}
 	}
 	if !some {
-		return New(iters...)
+		return newOf(iters, skip)
 	}
-	return newMask(sources, lsn, lo, hi)
+	return newMask(sources, lsn, lo, hi, skip)
 }

@@ -164,19 +164,22 @@ func (s *Sequence) verify(ctx context.Context, done *Verified) (err error) {
 			err = &CorruptionError{File: s.db.cfg.LogDir, Offset: -1, Reason: fmt.Sprintf("item %d of sequence %q is not in log record %d", e.Offset, s.Name(), lsn)}
 		}
 		if err != nil {
+			// It may have gone meanwhile, settled or trimmed, or one after the other: what
+			// is not settled by now shows in the bounds if it was trimmed.
+			v, serr := s.settledOf(lsn)
 			first, _, berr := s.Bounds()
-			if errors.Is(berr, ErrKeyspaceDropped) {
-				err = berr // all of it went meanwhile
+			switch {
+			case errors.Is(berr, ErrKeyspaceDropped):
+				err = berr // all of it
 				return false
-			}
-			if berr == nil && e.Offset < first { // it was trimmed meanwhile
+			case serr == nil && v != nil:
+				err = nil // and was read
+			case berr == nil && e.Offset < first:
 				err = nil
 				return true
-			}
-			if v, serr := s.settledOf(lsn); serr != nil || v == nil {
+			default:
 				return false
 			}
-			err = nil // it was settled meanwhile
 		}
 		done.Items += e.Count
 		done.ItemBytes += e.Size

@@ -215,7 +215,7 @@ func (x *index) build(a *arena, items []radix.Item, same int) {
 			b.max = max(b.max, uint32(e.At>>32))
 		}
 		l.max.Store(b.max)
-		l.load(a, it, lo, hi, same)
+		l.load(a, it, loadSkip(a, lo, hi, same), same)
 	})
 	height := 1
 	for ; len(level) > 1; height++ {
@@ -244,7 +244,11 @@ func (x *index) build(a *arena, items []radix.Item, same int) {
 			if i < len(level)-1 {
 				hi = &below[from(i+1, len(level), n)].from
 			}
-			in.load(a, seps[:len(kids)-1], lo, hi, same)
+			skip := loadSkip(a, lo, hi, same)
+			if (lo == nil || hi == nil) && same >= skipStep {
+				skip, in.edge = uint32(same), uint32(items[0].At)
+			}
+			in.load(a, seps[:len(kids)-1], skip, same)
 		}
 	}
 	x.root.Store(uint64(height)<<32 | uint64(level[0].ref))
@@ -268,10 +272,9 @@ func two(n int, fn func(i int)) {
 	wg.Wait()
 }
 
-// load fills a new node, which is bounded by lo and hi, nil for none, and takes
-// heads from the items, if that tells keys well enough.
-func (k *keys) load(a *arena, items []radix.Item, lo, hi *radix.Item, same int) {
-	k.skip = loadSkip(a, lo, hi, same)
+// load fills a new node. The items have heads behind same.
+func (k *keys) load(a *arena, items []radix.Item, skip uint32, same int) {
+	k.skip = skip
 	order := uint64(len(items))
 	for i, it := range items {
 		head, addr := it.Head, uint32(it.At)
@@ -284,8 +287,9 @@ func (k *keys) load(a *arena, items []radix.Item, lo, hi *radix.Item, same int) 
 	k.order.Store(order)
 }
 
-// loadSkip returns the skip of a node. All keys of the table have their first same
-// bytes in common; a node whose bounds share skipStep more makes use of that.
+// loadSkip returns the skip of a node, which is bounded by lo and hi, nil for none. All
+// keys of the table have their first same bytes in common; a node whose bounds share
+// skipStep more makes use of that.
 func loadSkip(a *arena, lo, hi *radix.Item, same int) uint32 {
 	if lo == nil || hi == nil {
 		return 0

@@ -135,7 +135,7 @@ func checkNodes(t *testing.T, tab *Table) {
 	x, a := &tab.index, &tab.arena
 	var leaves []uint32
 	var walk func(ref uint32, height int, lo, hi uint32, atLeast uint32)
-	check := func(k *keys, lo, hi uint32) {
+	check := func(k *keys, lo, hi, edge uint32, headOf func(key []byte) uint64) {
 		order := k.order.Load()
 		require.Positive(t, count(order))
 		var common []byte
@@ -143,22 +143,28 @@ func checkNodes(t *testing.T, tab *Table) {
 			p, q := a.at(lo).key(), a.at(hi).key()
 			common = p[:base.CommonPrefix(p, q)]
 		}
+		if edge != 0 {
+			require.True(t, lo == 0 || hi == 0)
+			common = a.at(edge).key()
+		}
 		require.LessOrEqual(t, int(k.skip), len(common))
 		for pos := range count(order) {
 			at := place(order, pos)
 			e := a.at(k.addrs[at])
-			require.Equal(t, headOf(e.key(), k.skip), k.heads[at])
+			require.Equal(t, headOf(e.key()), k.heads[at])
 			require.False(t, lo != 0 && a.compare(lo, e.key(), e.lsn()) > 0)
 			require.False(t, hi != 0 && a.compare(hi, e.key(), e.lsn()) <= 0)
 			if pos > 0 {
-				require.Negative(t, a.compare(k.addrs[place(order, pos-1)], e.key(), e.lsn()))
+				before := place(order, pos-1)
+				require.Negative(t, a.compare(k.addrs[before], e.key(), e.lsn()))
+				require.LessOrEqual(t, k.heads[before], k.heads[at])
 			}
 		}
 	}
 	walk = func(ref uint32, height int, lo, hi uint32, atMost uint32) {
 		if height == 1 {
 			l := x.leaves.at(ref)
-			check(&l.keys, lo, hi)
+			check(&l.keys, lo, hi, 0, func(key []byte) uint64 { return headOf(key, l.skip) })
 			require.LessOrEqual(t, l.max.Load(), atMost)
 			for pos := range count(l.order.Load()) {
 				require.LessOrEqual(t, x.stamp(a.at(l.addrs[pos]).lsn()), l.max.Load())
@@ -167,7 +173,7 @@ func checkNodes(t *testing.T, tab *Table) {
 			return
 		}
 		n := x.inners.at(ref)
-		check(&n.keys, lo, hi)
+		check(&n.keys, lo, hi, n.edge, func(key []byte) uint64 { return n.headOf(a, key) })
 		order := n.order.Load()
 		require.LessOrEqual(t, n.max.Load(), atMost)
 		for kid := range count(order) + 1 {

@@ -1,6 +1,7 @@
 package memtable
 
 import (
+	"math"
 	"math/bits"
 	"sync/atomic"
 
@@ -46,10 +47,37 @@ type leaf struct {
 
 // inner is a node of separators. Below separator p lies kids[place of p], with
 // everything at or after its entry; first has what is before all of them.
+//
+// A node at an end of the table, as the root is at both, has a bound less, and anything may
+// come there. Its skip is the length of a prefix that its keys had in common when it was
+// made, and edge an entry with that prefix: keys without it have the least of all heads, or
+// the greatest. So heads order as keys do there, too. edge is 0 where skip is as in leaves.
 type inner struct {
 	keys
 	first atomic.Uint32
 	kids  [fan]atomic.Uint32
+	edge  uint32
+}
+
+// headOf returns the head of a key in the node.
+func (n *inner) headOf(a *arena, key []byte) uint64 {
+	if n.edge == 0 {
+		return headOf(key, n.skip)
+	}
+	p := a.at(n.edge).key()[:n.skip]
+	same := base.CommonPrefix(p, key)
+	switch {
+	case same == len(p):
+		return headOf(key, n.skip)
+	case same == len(key) || key[same] < p[same]:
+		return 0
+	}
+	return math.MaxUint64
+}
+
+// search is keys.search.
+func (n *inner) search(a *arena, order uint64, key []byte, lsn base.LSN) (pos int, same bool) {
+	return n.searchHead(a, order, n.headOf(a, key), key, lsn)
 }
 
 func count(order uint64) int { return int(order & 15) }
@@ -72,7 +100,11 @@ func headOf(key []byte, skip uint32) uint64 { return base.HeadBehind(key, int(sk
 // search returns the number of entries of the node before (key, lsn), counting
 // by the given order, and whether the one behind them is (key, lsn).
 func (k *keys) search(a *arena, order uint64, key []byte, lsn base.LSN) (pos int, same bool) {
-	head := headOf(key, k.skip)
+	return k.searchHead(a, order, headOf(key, k.skip), key, lsn)
+}
+
+// searchHead is search for a key with that head.
+func (k *keys) searchHead(a *arena, order, head uint64, key []byte, lsn base.LSN) (pos int, same bool) {
 	var less, equal uint64
 	n := count(order)
 	for _, h := range k.heads[:n] {

@@ -1,8 +1,10 @@
 package memtable
 
 import (
-	"github.com/forebaydb/forebay/internal/publish"
 	"unsafe"
+
+	"github.com/forebaydb/forebay/internal/base"
+	"github.com/forebaydb/forebay/internal/publish"
 )
 
 const (
@@ -39,11 +41,12 @@ type run struct {
 	addrs [fan + 1]uint32
 }
 
-func (r *run) collect(a *arena, k *keys, pos int, addr uint32) {
+// collect takes the elements of k, and at pos that of an entry, which has that head in k.
+func (r *run) collect(k *keys, pos int, head uint64, addr uint32) {
 	order := k.order.Load()
 	for i, from := 0, 0; i <= fan; i++ {
 		if i == pos {
-			r.heads[i], r.addrs[i] = headOf(a.at(addr).key(), k.skip), addr
+			r.heads[i], r.addrs[i] = head, addr
 			continue
 		}
 		at := place(order, from)
@@ -95,7 +98,7 @@ func (x *index) splitLeaf(a *arena, pos int, addr, stamp uint32) {
 	old := x.leaves.at(s.ref)
 	order := old.order.Load()
 	var r run
-	r.collect(a, &old.keys, pos, addr)
+	r.collect(&old.keys, pos, headOf(a.at(addr).key(), old.skip), addr)
 	n := cut(order, pos)
 	sep := r.addrs[n]
 	prev, next := old.prev.Load(), old.next.Load()
@@ -133,7 +136,7 @@ func (x *index) splitLeaf(a *arena, pos int, addr, stamp uint32) {
 	}
 
 	inner := x.inner
-	x.publish(a, x.height-2, left, right, sep)
+	x.publish(a, x.height-2, left, right, sep, &r)
 	if x.inner != inner {
 		x.height = 0
 	} else { // the path still leads to the half that the entry is in
@@ -161,15 +164,16 @@ func (x *index) splitLeaf(a *arena, pos int, addr, stamp uint32) {
 }
 
 // publish puts left, and right from sep on, in place of the child that path
-// takes at depth d; at depth -1 it makes a new root of them.
-func (x *index) publish(a *arena, d int, left, right, sep uint32) {
+// takes at depth d; at depth -1 it makes a new root of them. r is what the old node held.
+func (x *index) publish(a *arena, d int, left, right, sep uint32, r *run) {
 	if d < 0 {
 		x.inner++
 		ref, n := x.inners.add(&a.memory)
 		publish.Uint32(&n.first, left)
 		publish.Uint32(&n.kids[0], right)
 		publish.Uint32(&n.max, x.maxOf(left, right))
-		n.put(0, headOf(a.at(sep).key(), 0), sep)
+		n.skip, n.edge = a.edgeFor(r)
+		n.put(0, n.headOf(a, a.at(sep).key()), sep)
 		publish.Uint64(&x.root, uint64(x.height+1)<<32|uint64(ref))
 		return
 	}
@@ -178,8 +182,8 @@ func (x *index) publish(a *arena, d int, left, right, sep uint32) {
 	order := n.order.Load()
 	if free := count(order); free < fan {
 		publish.Uint32(&n.kids[free], right)
-		n.put(kid, headOf(a.at(sep).key(), n.skip), sep) // Step 1.
-		publish.Uint32(n.slot(order, kid), left)         // Step 2.
+		n.put(kid, n.headOf(a, a.at(sep).key()), sep) // Step 1.
+		publish.Uint32(n.slot(order, kid), left)      // Step 2.
 		return
 	}
 	x.splitInner(a, d, left, right, sep)
@@ -194,7 +198,7 @@ func (x *index) splitInner(a *arena, d int, left, right, sep uint32) {
 	old := x.inners.at(s.ref)
 	order := old.order.Load()
 	var r run
-	r.collect(a, &old.keys, s.kid, sep)
+	r.collect(&old.keys, s.kid, old.headOf(a, a.at(sep).key()), sep)
 	var kids [fan + 2]uint32
 	for i, from := 0, 0; i < len(kids); i, from = i+1, from+1 {
 		if from == s.kid {
@@ -213,9 +217,9 @@ func (x *index) splitInner(a *arena, d int, left, right, sep uint32) {
 		mid = 1
 	}
 	up := r.addrs[mid]
-	leftRef := x.newInner(a, &r, kids[:], 0, mid, old, a.skipFor(old.skip, s.lo, up))
-	rightRef := x.newInner(a, &r, kids[:], mid+1, fan+1, old, a.skipFor(old.skip, up, s.hi))
-	x.publish(a, d-1, leftRef, rightRef, up)
+	leftRef := x.newInner(a, &r, kids[:], 0, mid, old, s.lo, up)
+	rightRef := x.newInner(a, &r, kids[:], mid+1, fan+1, old, up, s.hi)
+	x.publish(a, d-1, leftRef, rightRef, up, &r)
 }
 
 // maxOf returns a max for the parent of the two nodes that replace the root.
@@ -226,15 +230,38 @@ func (x *index) maxOf(left, right uint32) uint32 {
 	return max(x.inners.at(left).max.Load(), x.inners.at(right).max.Load())
 }
 
-// newInner makes an inner node of the separators i to before j and the
-// children around them. It inherits the max of the old one.
-func (x *index) newInner(a *arena, r *run, kids []uint32, i, j int, old *inner, skip uint32) uint32 {
+// newInner makes an inner node of the separators i to before j of the old one, r, and the
+// children around them, from lo to hi. It inherits the max of the old one.
+func (x *index) newInner(a *arena, r *run, kids []uint32, i, j int, old *inner, lo, hi uint32) uint32 {
 	ref, n := x.inners.add(&a.memory)
 	publish.Uint32(&n.max, old.max.Load())
 	publish.Uint32(&n.first, kids[i])
 	for at := i; at < j; at++ {
 		publish.Uint32(&n.kids[at-i], kids[at+1])
 	}
-	n.fill(a, r, i, j, old.skip, skip)
+	switch {
+	case lo == 0 || hi == 0:
+		n.skip, n.edge = a.edgeFor(r)
+	case old.edge != 0: // its skip says nothing of this one
+		n.skip = a.skipFor(0, lo, hi)
+	default:
+		n.skip = a.skipFor(old.skip, lo, hi)
+	}
+	if old.edge != 0 || n.edge != 0 || n.skip != old.skip {
+		for at := i; at < j; at++ {
+			r.heads[at] = n.headOf(a, a.at(r.addrs[at]).key())
+		}
+	}
+	n.fill(a, r, i, j, n.skip, n.skip)
 	return ref
+}
+
+// edgeFor returns skip and edge of an inner node that has a bound less and is made of what
+// r has, or some of it.
+func (a *arena) edgeFor(r *run) (skip, edge uint32) {
+	lo, hi := r.addrs[0], r.addrs[fan]
+	if n := base.CommonPrefix(a.at(lo).key(), a.at(hi).key()); n >= skipStep {
+		return uint32(n), lo
+	}
+	return 0, 0
 }

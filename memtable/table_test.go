@@ -60,6 +60,17 @@ var patterns = map[string]func(rng *rand.Rand, i int) string{
 		}
 		return string(b)
 	},
+	"outliers": func(rng *rand.Rand, i int) string { // most have a prefix, that of the first is longer
+		switch rng.IntN(100 + i/100) {
+		case 0:
+			return "a common prefix"[:1+rng.IntN(15)]
+		case 1:
+			return "a common" + string(byte(rng.IntN(256)))
+		case 2:
+			return string(byte(rng.IntN(256)))
+		}
+		return fmt.Sprintf("a common prefix %08d", rng.IntN(10+i*i))
+	},
 	"long": func(rng *rand.Rand, i int) string {
 		return string(bytes.Repeat([]byte{'p'}, rng.IntN(300))) + fmt.Sprint(rng.IntN(100))
 	},
@@ -139,6 +150,7 @@ func TestModel(t *testing.T) {
 		for _, n := range []int{1, 14, 15, 200, 3000} {
 			tab := New(rng.IntN(1 << 20))
 			all := fill(t, rng, tab, n, key)
+			checkNodes(t, tab)
 			checkWhole(t, tab, all)
 			drive(t, rng, tab, all, func(i int) string { return key(rng, i) })
 			for range 300 {

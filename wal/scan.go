@@ -395,7 +395,9 @@ func (s *scan) walk(l *listed) error {
 		sp.index = next.link.PredIndex
 	}
 	s.rep.Files++
-	s.r.Reset(l.f, l.size, l.head)
+	ahead := newReadAhead(l.f, l.size)
+	defer ahead.stop()
+	s.r.Reset(ahead, l.size, l.head)
 	start := s.pos.LSN
 	for next == nil && !s.cutHere || s.pos.LSN < limit {
 		fr, end, err := s.r.Next()

@@ -6,12 +6,12 @@
 // checkpoints made, newest first, and its segments may overlap; those of every
 // other level do not. The last level holds nearly everything, and each level
 // above it a tenth of the one below: so that what is overwritten or deleted
-// takes about a tenth of the space at most. Level 0 is merged into the base
+// takes about a tenth of the space, and as much again in level 0, at most. Level 0 is merged into the base
 // level, the lowest that is not more than six times as large as what level 0
 // brings at a time; a small store has no other level than the last. (A level in
 // between costs about 1 + 10/2 writes of everything. With six times as much a
-// direct merge costs no more.) It waits there until it brings half of what it is
-// merged with, or has twelve segments.
+// direct merge costs no more.) It waits there until it brings as much as what it is
+// merged with, or has 24 segments.
 //
 // Before anything is merged, what costs nothing is done: segments that a range
 // delete hides as a whole are dropped unread, and segments of level 0 that

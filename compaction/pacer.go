@@ -49,7 +49,7 @@ type PacerOptions struct {
 	// 3. Writers are to be slowed so that the last is never full.
 	Memtables int
 	// Level0 is how many memtables' worth in level 0, and above the levels'
-	// sizes, is aimed at under load; default 24.
+	// sizes, is aimed at under load; default 48.
 	Level0 int
 	// Free is the share of Level0 up to which nobody waits for it; default 0.5.
 	Free float64
@@ -70,7 +70,7 @@ func (o PacerOptions) withDefaults() PacerOptions {
 		o.Memtables = 3
 	}
 	if o.Level0 <= 0 {
-		o.Level0 = 24
+		o.Level0 = 48
 	}
 	if o.Free <= 0 || o.Free >= 1 {
 		o.Free = 0.5

@@ -176,7 +176,7 @@ func (t *tree) leave(c []manifest.Segment, many bool) *Plan {
 		_, n := tombstones(t.over(l, lo, hi))
 		hidden += n
 	}
-	worth := many && (size >= 2*t.full() || len(in) >= 3*t.o.Trigger || size*leaveRatio >= cost && size >= t.segment/4)
+	worth := many && (size >= fullTriggers*t.full() || len(in) >= manyTriggers*t.o.Trigger || size >= cost && size >= t.segment/4)
 	if !worth {
 		worth = dels > t.o.FewTombstones && 8*dels >= count+hidden || dels > t.o.FrontTombstones
 	}
@@ -186,10 +186,14 @@ func (t *tree) leave(c []manifest.Segment, many bool) *Plan {
 	return t.plan(WhyLevel0, t.base, slices.Concat(in, below))
 }
 
-// leaveRatio is how many times as large what level 0 is merged with may be. The more
-// there is in level 0, the less is written for each byte of it, and the more segments
-// a read has to ask.
-const leaveRatio = 2
+// What level 0 is merged with is not larger than what it brings, unless that is
+// fullTriggers times what is worth a compaction, or manyTriggers times as many segments.
+// The more there is in level 0, the less is written for each byte of it, and the more
+// segments a read has to ask.
+const (
+	fullTriggers = 4
+	manyTriggers = 6
+)
 
 // gather merges neighbours of level 0, in age, into one of level 0: small ones,
 // or those that come while the base level is being merged.
@@ -209,7 +213,7 @@ func (t *tree) gather() *Plan {
 		}
 		need := t.o.Trigger
 		if sum > t.o.MemtableSize {
-			need *= 3 // written twice, they should save more
+			need *= manyTriggers // written twice, they should save more
 		}
 		if run := zero[i:j]; len(run) >= need && len(run) > len(best) {
 			best = run

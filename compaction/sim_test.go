@@ -381,12 +381,12 @@ func TestSimulatedLoads(t *testing.T) {
 		}
 	}
 	loads := []load{
-		{"unique random puts", 5.5, 1.05, func(s *sim, rng *rand.Rand, n uint64) {
+		{"unique random puts", 2.5, 1.05, func(s *sim, rng *rand.Rand, n uint64) {
 			for range n {
 				s.put(rng.Uint64() >> 1)
 			}
 		}},
-		{"overwrites, 3 rounds", 6.5, 1.15, func(s *sim, rng *rand.Rand, n uint64) {
+		{"overwrites, 3 rounds", 5, 1.2, func(s *sim, rng *rand.Rand, n uint64) {
 			for range 3 * n {
 				s.put(rng.Uint64N(n))
 			}

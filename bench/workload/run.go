@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/forebaydb/forebay/bench/engines"
+	"github.com/forebaydb/forebay/vfs"
 )
 
 // Config says what Run runs.
@@ -46,7 +47,8 @@ type Config struct {
 // Run runs the cells: all of them once, then all of them again. Within a cell the
 // engines follow each other, each in a process of its own, in an order that turns
 // with each cell and each repetition. What an engine fails at is a result with an
-// Error. The error is ctx's, or one of the machine.
+// Error. The error is ctx's, or one of the machine; vfs.ErrLocked where another run uses
+// the same directory.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Progress == nil {
 		cfg.Progress = io.Discard
@@ -55,6 +57,15 @@ func Run(ctx context.Context, cfg Config) error {
 	for _, res := range cfg.Done {
 		r.note(res)
 	}
+	if err := os.MkdirAll(cfg.Dir, 0o777); err != nil {
+		return err
+	}
+	// Stores and loads have the same places in each run.
+	lock, err := vfs.OS().Lock(filepath.Join(cfg.Dir, "LOCK"))
+	if err != nil {
+		return fmt.Errorf("%s is not to be had alone; if another run uses it, give this one another --dir: %w", cfg.Dir, err)
+	}
+	defer lock.Close()
 	defer r.clean()
 	began, done, passed := time.Now(), 0, 0 // passed over are those with results
 	for rep := 1; rep <= cfg.Repetitions; rep++ {

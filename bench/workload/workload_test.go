@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/forebaydb/forebay/bench/engines"
+	"github.com/forebaydb/forebay/vfs"
 )
 
 // TestMain lets the test binary be the child of a run.
@@ -52,6 +53,21 @@ func runCells(t *testing.T, list []*engines.Engine, cells []Cell, repetitions in
 	})
 	require.NoError(t, err, progress.String())
 	return out
+}
+
+// TestTwoRuns: a run leaves the directory of another one alone.
+func TestTwoRuns(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := vfs.OS().Lock(filepath.Join(dir, "LOCK"))
+	require.NoError(t, err)
+	store := filepath.Join(dir, "trial", "store")
+	require.NoError(t, os.MkdirAll(store, 0o700))
+	cfg := Config{Repetitions: 1, Scale: tiny(), Dir: dir}
+	require.ErrorIs(t, Run(context.Background(), cfg), vfs.ErrLocked)
+	require.DirExists(t, store)
+	require.NoError(t, lock.Close())
+	require.NoError(t, Run(context.Background(), cfg))
+	require.NoDirExists(t, store)
 }
 
 // TestCells runs every cell for a moment, with Forebay and a peer, in this process.

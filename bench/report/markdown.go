@@ -47,6 +47,33 @@ func head(w *strings.Builder, m workload.Machine, results []workload.Result) {
 	fmt.Fprintf(w, "time         %s\n", m.Time)
 	fmt.Fprint(w, "```\n\n")
 	fmt.Fprintf(w, "`%s`, %d repetitions, interleaved; each cell of each repetition in a process of its own. Keys have 16 bytes, values 100 that compress to a half, and a load 1,000,000 records, unless a cell says otherwise. Every engine has a memtable of 64 MiB, a cache of 256 MiB and its default compression. A figure is the median of the repetitions, and ± half of what lies between the least and the greatest. Ratios are Forebay's to the best of the others that offer the same level: above 1 is better, also where less is better. What an acknowledgement promises is [below](#engines).\n\n", m.Command, reps)
+	for _, c := range otherCommits(m, results) {
+		fmt.Fprintf(w, "At Forebay's commit %s, not at that above, were measured, with the peers beside it: %s.\n\n", c.name, strings.Join(c.cells, ", "))
+	}
+}
+
+// commitCells are the cells that were measured at a commit.
+type commitCells struct {
+	name  string
+	cells []string
+}
+
+// otherCommits returns what was measured at other commits than m's.
+func otherCommits(m workload.Machine, results []workload.Result) (out []commitCells) {
+	for _, r := range results {
+		if r.Commit == m.Commit {
+			continue
+		}
+		i := slices.IndexFunc(out, func(c commitCells) bool { return c.name == r.Commit })
+		if i < 0 {
+			i = len(out)
+			out = append(out, commitCells{name: r.Commit})
+		}
+		if !slices.Contains(out[i].cells, r.Cell) {
+			out[i].cells = append(out[i].cells, r.Cell)
+		}
+	}
+	return out
 }
 
 func wanted(w *strings.Builder, cells map[string][]*workload.Figure, results []workload.Result) {

@@ -105,6 +105,18 @@ func TestLowerBound(t *testing.T) {
 	require.True(t, math.IsNaN(bound))
 }
 
+// TestOtherCommits: what was measured at another commit than the rest is named.
+func TestOtherCommits(t *testing.T) {
+	machine := func(commit string) string { return `{"machine":{"commit":"` + commit + `"}}` + "\n" }
+	result := func(cell string) string { return `{"cell":"` + cell + `","engine":"forebay","value":1}` + "\n" }
+	m, results, err := read(strings.NewReader(machine("new") + result("a") + result("a") + result("b") + machine("old") + result("c")))
+	require.NoError(t, err)
+	var out strings.Builder
+	head(&out, m, results)
+	require.Contains(t, out.String(), "At Forebay's commit new, not at that above, were measured, with the peers beside it: a, b.")
+	require.NotContains(t, out.String(), "commit old")
+}
+
 func TestRead(t *testing.T) {
 	_, _, err := read(lines(t))
 	require.Error(t, err)

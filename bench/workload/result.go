@@ -64,6 +64,9 @@ type Result struct {
 
 	Note  string `json:"note,omitempty"`
 	Error string `json:"error,omitempty"`
+
+	// Commit is Forebay's, by the Machine before it.
+	Commit string `json:"-"`
 }
 
 // Machine says where and with what results were made; it is the first line.
@@ -103,6 +106,7 @@ func Read(r io.Reader) (Machine, []Result, error) {
 		case l.Machine != nil:
 			m = *l.Machine
 		case l.Cell != "":
+			l.Commit = m.Commit
 			out = append(out, l.Result)
 		}
 	}

@@ -176,7 +176,8 @@ func (t *tree) leave(c []manifest.Segment, many bool) *Plan {
 		_, n := tombstones(t.over(l, lo, hi))
 		hidden += n
 	}
-	worth := many && (size >= fullTriggers*t.full() || len(in) >= manyTriggers*t.o.Trigger || size >= cost && size >= t.segment/4)
+	worth := size >= fullTriggers*t.full() ||
+		many && (len(in) >= manyTriggers*t.o.Trigger || size >= cost && size >= t.segment/4)
 	if !worth {
 		worth = dels > t.o.FewTombstones && 8*dels >= count+hidden || dels > t.o.FrontTombstones
 	}

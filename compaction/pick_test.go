@@ -62,6 +62,7 @@ func TestPick(t *testing.T) {
 		{name: "in order", segs: last},
 		{name: "level 0 below its trigger", segs: join(last, zero("b", "y", 60, 10, 11, 12))},
 		{name: "level 0 at its trigger takes what it overlaps", segs: join(last, zero("b", "i", 60, 10, 11, 12, 13)), inputs: []uint64{13, 12, 11, 10, 1, 2}, to: 6, why: WhyLevel0},
+		{name: "two of level 0 that are large are enough", segs: join(last, zero("b", "y", 520, 10, 11)), inputs: []uint64{11, 10, 1, 2, 3}, to: 6, why: WhyLevel0},
 		{name: "small ones are gathered", segs: join(last, zero("b", "y", 1, 10, 11, 12, 13)), inputs: []uint64{13, 12, 11, 10}, to: 0, why: WhyGather},
 		{name: "what nothing overlaps moves", segs: join(last, zero("zz", "zzz", 60, 10)), inputs: []uint64{10}, to: 6, why: WhyLevel0, move: true},
 		{name: "small ones do not move", segs: join(last, zero("zz", "zzz", 1, 10))},

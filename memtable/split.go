@@ -23,15 +23,11 @@ func (a *arena) skipFor(old, lo, hi uint32) uint32 {
 	if lo == 0 || hi == 0 {
 		return old
 	}
-	p, q := a.at(lo).key(), a.at(hi).key()
-	n := 0
-	for n < len(p) && n < len(q) && p[n] == q[n] {
-		n++
-	}
-	if uint32(n) < old+skipStep {
+	n := uint32(base.CommonPrefix(a.at(lo).key(), a.at(hi).key()))
+	if n < old+skipStep {
 		return old
 	}
-	return uint32(n)
+	return n
 }
 
 // run is what a full node and the entry that does not fit in it hold, in

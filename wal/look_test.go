@@ -90,6 +90,9 @@ func TestWhoLooksLosesNothing(t *testing.T) {
 		}})
 		require.NoError(t, err)
 		require.Len(t, seen, writers*each)
+		for rec, n := range seen {
+			require.Equal(t, 1, n, rec)
+		}
 		require.NoError(t, l.Close())
 	}
 }

@@ -33,6 +33,8 @@ const (
 	aheadFrom = 1 << 20
 )
 
+// newReadAhead returns a reader of a file of size bytes. Until it is stopped the file has
+// to be open.
 func newReadAhead(f io.ReaderAt, size int64) *readAhead {
 	return &readAhead{f: f, size: size}
 }
